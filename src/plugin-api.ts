@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// What plugins see of vmar: sources give a BlockDevice, sinks take a DumpSink. Nothing else of src/ is theirs.
+
+import type { BlockDevice } from './block/device.js';
+
+export type { BlockDevice, BlockExtent, BlockState } from './block/device.js';
+
+/** The content of clusters that are all zero. */
+export const ZERO = Symbol('zero');
+/** The content of clusters that are as in the parent, the guest's previous backup. */
+export const SAME_AS_PARENT = Symbol('same as parent');
+
+export type DiskKind = 'disk' | 'vmstate' | 'blob';
+export type ConsistencyKind = 'offline' | 'crash' | 'agent-frozen';
+
+/** One disk as a sink must know it before the first cluster. */
+export interface DiskDescription {
+  /** Matches `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`; unique in the backup. */
+  readonly name: string;
+  readonly kind: DiskKind;
+  /** True length in bytes; for a stream of unknown length `undefined`, and the end is told by `endStream`. */
+  readonly sizeBytes: number | undefined;
+  readonly bitmapName?: string;
+  /** Why it is read in full although a bitmap was asked for. */
+  readonly fullReason?: string;
+  readonly forceShared?: boolean;
+}
+
+export interface BackupDescription {
+  /** "" for none. */
+  readonly namespace: string;
+  readonly guestId: string;
+  readonly guestName?: string;
+  /** 16 bytes. */
+  readonly guestUuid?: Uint8Array;
+  /** Seconds since 1970; a sink may add whole seconds to make it unique. */
+  readonly timeSeconds: number;
+  /** "image", "nbd", "qemu", "vma", "vmar". */
+  readonly source: string;
+  /** 16 bytes; of what was imported. */
+  readonly sourceUuid?: Uint8Array;
+  readonly consistency: ConsistencyKind;
+  readonly disks: readonly DiskDescription[];
+  readonly configs: readonly { readonly name: string; readonly content: Uint8Array }[];
+  readonly labels?: ReadonlyMap<string, string>;
+}
+
+/** Counts of one disk, bytes; `read + zero(unread) + unchanged(unread)` is its size. */
+export interface DiskCounts {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly readBytes: number;
+  readonly zeroBytes: number;
+  readonly unchangedBytes: number;
+  readonly newBytes: number;
+  readonly storedBytes: number;
+}
+
+export interface DumpResult {
+  /** The full id of what was written, or the file's name for an archive. */
+  readonly backup: string;
+  readonly disks: readonly DiskCounts[];
+}
+
+/**
+ * Receives the clusters of one backup, after QEMU's BackupDumpFunc.
+ *
+ * The calls are: `begin`, any number of `lease`/`dump`/`dumpRange` (and `endStream`) in any order and interleaving of
+ * disks, then `finish` or `abort`, once. Every cluster of every disk is dumped exactly once; `finish` refuses a backup
+ * with a cluster missing, and a second dump of a cluster rejects.
+ *
+ * Memory: `lease` gives a slot of `slotBytes` out of a fixed number, and waits while all are in use; that is the
+ * back-pressure. `dump` takes the slot's ownership, also when it rejects.
+ *
+ * Durability: a resolved `dump` means accepted, nothing more. Once `finish` resolves, the whole backup is durable and
+ * visible; before that nothing of it is visible. After a rejection of any call only `abort` may be called; it leaves
+ * nothing visible behind.
+ */
+export interface DumpSink {
+  /** Bytes of a cluster; a source is walked in these. */
+  readonly clusterSizeBytes: number;
+  /** Bytes of a slot: one or more whole clusters. */
+  readonly slotBytes: number;
+  begin(backup: BackupDescription): Promise<void>;
+  /** Whether a parent is known for the disk, of the same size, so that SAME_AS_PARENT may be used. */
+  hasParent(disk: number): boolean;
+  /** A slot to fill; all `slotBytes` of it are the caller's until `dump` or `release`. */
+  lease(): Promise<Uint8Array>;
+  /** Gives a slot back unused. */
+  release(slot: Uint8Array): void;
+  /**
+   * Hands over the clusters from `cluster` on: `bytes` is a leased slot or a leading part of one, made of whole
+   * clusters, except for a last cluster of the disk at its true length. Foreign memory is copied first. ZERO stands for
+   * one zero cluster. `disk` is the place in `BackupDescription.disks`.
+   */
+  dump(disk: number, cluster: number, bytes: Uint8Array | typeof ZERO): Promise<void>;
+  /** The same for a range that was not read; its cost does not grow with `count`. */
+  dumpRange(
+    disk: number,
+    firstCluster: number,
+    count: number,
+    content: typeof ZERO | typeof SAME_AS_PARENT,
+  ): Promise<void>;
+  /** Tells the true length of a stream, after its last cluster. */
+  endStream(disk: number, sizeBytes: number): Promise<void>;
+  finish(): Promise<DumpResult>;
+  abort(): Promise<void>;
+}
+
+/** What a source plugin opens. */
+export interface SourceOptions {
+  /** Read although another process has it locked. */
+  readonly forceShare: boolean;
+}
+
+export interface SourcePlugin {
+  readonly kind: string;
+  /** Whether the word after `NAME=` is for this plugin. */
+  accepts(target: string): boolean;
+  /** A read-only device; rejects with a VmarError that names the target. */
+  open(target: string, options: SourceOptions): Promise<BlockDevice>;
+}

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// Tests import the built product through the package's own `#vmar/*` map, so that worker threads, generated modules
+// and paths are the ones that users run.
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    pool: 'forks',
+  },
+});
