@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT
+// The DumpSink that makes backups: clusters in, new chunks into frames, ids into maps, one manifest at the end.
+//
+// Guarantees, as DumpSink states them: nothing is visible before `finish` resolves, everything is durable after it.
+// Clusters are looked at in the order in which they were dumped, so frames lie in the order of the disk.
+
+import { BugError, FailedError, UsageError } from '../base/errors.js';
+import type { ChunkEntry } from '../../formats/vmar/extent.js';
+import { chunkContext, createHasher, type Hasher } from '../../formats/vmar/hash.js';
+import { clusterCount } from '../../formats/vmar/map.js';
+import type { ManifestDisk } from '../../formats/vmar/manifest.js';
+import type { Executor } from '../pipeline/executor.js';
+import type { Slot, SlotPool } from '../pipeline/slots.js';
+import type { BackupDescription, DumpResult, DumpSink } from '../plugin-api.js';
+import { SAME_AS_PARENT, ZERO } from '../plugin-api.js';
+import { DiskIntake } from './disk-intake.js';
+import { FrameBuilder, type FrameOutput, type NewChunk } from './frame-builder.js';
+import { Scratch } from './scratch.js';
+import type { Vault } from './vault.js';
+
+/** The slots and threads that a sink works with; they are the caller's, and may serve one sink after another. */
+export interface SinkMachine {
+  readonly executor: Executor;
+  /** What sources fill. */
+  readonly sourceSlots: SlotPool;
+  readonly gatherSlots: SlotPool;
+  readonly frameSlots: SlotPool;
+  readonly dataFrameBytes: number;
+}
+
+/** Ids do not compress, so a larger frame of map pages would only cost more to read one of them. */
+const MAP_FRAME_BYTES = 128 * 1024;
+
+type State = 'new' | 'open' | 'failed' | 'ended';
+
+export class ArchiveSink implements DumpSink {
+  readonly clusterSizeBytes: number;
+  readonly slotBytes: number;
+  readonly #vault: Vault;
+  readonly #machine: SinkMachine;
+  readonly #data: FrameBuilder;
+  readonly #maps: FrameBuilder;
+  readonly #pageHashers: Hasher[] = [];
+  #state: State = 'new';
+  #failure: unknown;
+  #backup: BackupDescription | undefined;
+  #timeSeconds = 0;
+  #startedMillis = 0;
+  #disks: DiskIntake[] = [];
+  #scratches: Scratch[] = [];
+  /** Everything that was dumped is looked at one after another on this chain; it never rejects. */
+  #chain: Promise<void> = Promise.resolve();
+
+  constructor(vault: Vault, machine: SinkMachine) {
+    this.#vault = vault;
+    this.#machine = machine;
+    this.clusterSizeBytes = vault.clusterSizeBytes;
+    this.slotBytes = machine.sourceSlots.slotBytes;
+    const { executor, gatherSlots, frameSlots, dataFrameBytes } = machine;
+    const shared = { executor, gatherSlots, frameSlots };
+    this.#data = new FrameBuilder({ ...shared, output: this.#counted(vault.dataFrames), frameBytes: dataFrameBytes });
+    this.#maps = new FrameBuilder({ ...shared, output: vault.mapFrames, frameBytes: MAP_FRAME_BYTES });
+  }
+
+  async begin(backup: BackupDescription): Promise<void> {
+    if (this.#state !== 'new') throw new BugError('a sink takes one backup');
+    this.#state = 'open';
+    this.#backup = backup;
+    this.#startedMillis = Date.now();
+    await this.#guard(async () => {
+      const { timeSeconds, parents } = await this.#vault.begin(backup);
+      this.#timeSeconds = timeSeconds;
+      this.#disks = backup.disks.map((description, index) => {
+        const scratch = new Scratch(this.#vault.scratchDirectory);
+        this.#scratches.push(scratch);
+        const { clusterSizeBytes, fanout } = this.#vault;
+        const onPage = (level: number, page: number, bytes: Uint8Array) => this.#takePage(index, level, page, bytes);
+        return new DiskIntake({ description, clusterSizeBytes, fanout, scratch, parent: parents[index], onPage });
+      });
+    });
+  }
+
+  hasParent(disk: number): boolean {
+    return this.#disk(disk).parent !== undefined;
+  }
+
+  async lease(): Promise<Uint8Array> {
+    this.#checkOpen();
+    const slot = await this.#machine.sourceSlots.acquire();
+    if (this.#state !== 'open') {
+      slot.release();
+      this.#checkOpen();
+    }
+    return slot.bytes;
+  }
+
+  release(slot: Uint8Array): void {
+    this.#leased(slot)?.release();
+  }
+
+  #leased(bytes: Uint8Array): Slot | undefined {
+    const pool = this.#machine.sourceSlots;
+    const index = pool.indexOf(bytes);
+    return index === undefined ? undefined : pool.slot(index);
+  }
+
+  async dump(disk: number, cluster: number, bytes: Uint8Array | typeof ZERO): Promise<void> {
+    if (bytes === ZERO) return await this.dumpRange(disk, cluster, 1, ZERO);
+    const slot = this.#leased(bytes);
+    if (slot === undefined) return await this.#dumpForeign(disk, cluster, bytes);
+    try {
+      this.#checkOpen();
+      this.#disk(disk).checkPiece(cluster, bytes.byteLength);
+    } catch (error) {
+      slot.release();
+      throw error;
+    }
+    const hashed = this.#machine.executor.hashSlot(slot, bytes.byteLength);
+    hashed.catch(() => {});
+    this.#queue(async () => {
+      try {
+        await hashed;
+        if (this.#state === 'open') await this.#takeClusters(disk, cluster, slot, bytes.byteLength);
+      } finally {
+        slot.release();
+      }
+    });
+  }
+
+  async #dumpForeign(disk: number, cluster: number, bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.byteLength; at += this.slotBytes) {
+      const piece = bytes.subarray(at, at + this.slotBytes);
+      const slot = await this.lease();
+      slot.set(piece);
+      await this.dump(disk, cluster + at / this.clusterSizeBytes, slot.subarray(0, piece.byteLength));
+    }
+  }
+
+  async dumpRange(
+    disk: number,
+    firstCluster: number,
+    count: number,
+    content: typeof ZERO | typeof SAME_AS_PARENT,
+  ): Promise<void> {
+    this.#checkOpen();
+    const intake = this.#disk(disk);
+    this.#queue(async () => {
+      if (this.#state !== 'open') return;
+      if (content === ZERO) {
+        await intake.setZeroRange(firstCluster, count);
+        intake.zeroBytes += intake.rangeBytes(firstCluster, count);
+      } else {
+        await intake.setParentRange(firstCluster, count);
+        this.#vault.noteParent();
+        intake.unchangedBytes += intake.rangeBytes(firstCluster, count);
+      }
+    });
+  }
+
+  async endStream(disk: number, sizeBytes: number): Promise<void> {
+    this.#checkOpen();
+    const intake = this.#disk(disk);
+    this.#queue(async () => await intake.endStream(sizeBytes));
+  }
+
+  async finish(): Promise<DumpResult> {
+    this.#checkOpen();
+    await this.#chain;
+    return await this.#guard(async () => {
+      this.#checkOpen();
+      const roots: Uint8Array[] = [];
+      for (const disk of this.#disks) roots.push(await disk.finish());
+      await this.#data.finish();
+      await this.#maps.finish();
+      const backup = await this.#vault.commit(this.#draft(roots));
+      this.#end('ended');
+      return { backup, disks: this.#disks.map((disk) => disk.counts()) };
+    });
+  }
+
+  async abort(): Promise<void> {
+    if (this.#state === 'ended') return;
+    if (this.#state === 'open') this.#state = 'failed';
+    this.#failure ??= new FailedError('aborted', 'the backup was aborted');
+    await this.#chain;
+    await this.#data.abandon();
+    await this.#maps.abandon();
+    await this.#vault.abort();
+    this.#end('ended');
+  }
+
+  #end(state: State): void {
+    this.#state = state;
+    for (const scratch of this.#scratches) scratch.close();
+  }
+
+  /** Runs a step; its failure is the sink's. */
+  async #guard<Result>(step: () => Promise<Result>): Promise<Result> {
+    try {
+      return await step();
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  #queue(step: () => Promise<void>): void {
+    this.#chain = this.#chain.then(step).catch((error: unknown) => this.#fail(error));
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    if (this.#state === 'open') this.#state = 'failed';
+  }
+
+  #checkOpen(): void {
+    if (this.#state === 'open') return;
+    if (this.#failure !== undefined) throw this.#failure;
+    throw new BugError('the sink is not open');
+  }
+
+  #disk(index: number): DiskIntake {
+    const disk = this.#disks[index];
+    if (disk === undefined) throw new UsageError('no-such-disk', `the backup has no disk number ${index}`);
+    return disk;
+  }
+
+  /** Looks at the hashed clusters of one slot: zero, as in the parent, known, or new. */
+  async #takeClusters(diskIndex: number, first: number, slot: Slot, lengthBytes: number): Promise<void> {
+    const disk = this.#disk(diskIndex);
+    const { clusterSizeBytes } = this;
+    const count = clusterCount(lengthBytes, clusterSizeBytes);
+    const parents = disk.parent === undefined ? undefined : await disk.parentPages(first, count);
+    const fanout = this.#vault.fanout;
+    const fresh: NewChunk[] = [];
+    let sameAsParent = false;
+    for (let i = 0; i < count; i++) {
+      const offsetBytes = i * clusterSizeBytes;
+      const bytes = Math.min(clusterSizeBytes, lengthBytes - offsetBytes);
+      const cluster = first + i;
+      if (slot.flags[i] === 1) {
+        disk.set(cluster, undefined);
+        disk.zeroBytes += bytes;
+        continue;
+      }
+      const id = slot.ids.subarray(i * 32, i * 32 + 32);
+      disk.set(cluster, id);
+      const page = parents?.get(Math.floor(cluster / fanout));
+      if (page instanceof Uint8Array && sameId(page, (cluster % fanout) * 32, slot.ids, i * 32)) {
+        disk.unchangedBytes += bytes;
+        sameAsParent = true;
+      } else if (!this.#vault.has(id)) {
+        const entry = newEntry(id, bytes, diskIndex, cluster);
+        this.#vault.note(entry.id);
+        disk.newBytes += bytes;
+        fresh.push({ offsetBytes, entry });
+      }
+    }
+    disk.readBytes += lengthBytes;
+    if (sameAsParent) this.#vault.noteParent();
+    if (fresh.length > 0) await this.#data.addFromSlot(slot, lengthBytes, fresh);
+    await disk.settle();
+  }
+
+  async #takePage(diskIndex: number, level: number, index: number, page: Uint8Array): Promise<Uint8Array> {
+    const id = this.#pageHasher(level).digest(page);
+    const parent = this.#disk(diskIndex).parent;
+    if (parent !== undefined && Buffer.compare(await parent.pageId(level, index), id) === 0) {
+      this.#vault.noteParent();
+      return id;
+    }
+    if (!this.#vault.has(id)) {
+      this.#vault.note(id);
+      const entry: ChunkEntry = { id, lengthBytes: page.byteLength, kind: level, disk: diskIndex, where: index };
+      await this.#maps.addCopy(page, entry);
+    }
+    return id;
+  }
+
+  #pageHasher(level: number): Hasher {
+    this.#pageHashers[level] ??= createHasher(this.#vault.hash, chunkContext(level));
+    return this.#pageHashers[level]!;
+  }
+
+  /** Counts what frames take on disk, shared out among the disks by raw bytes. */
+  #counted(output: FrameOutput): FrameOutput {
+    return {
+      add: async (part, release) => {
+        const { storedBytes, rawBytes } = part.entry;
+        for (const chunk of part.chunks) {
+          const disk = this.#disks[chunk.disk];
+          if (disk !== undefined) disk.storedBytes += (storedBytes * chunk.lengthBytes) / rawBytes;
+        }
+        await output.add(part, release);
+      },
+    };
+  }
+
+  #draft(roots: readonly Uint8Array[]) {
+    const backup = this.#backup!;
+    const disks = this.#disks.map((intake, index): ManifestDisk => {
+      const { name, sizeBytes, ...counts } = intake.counts();
+      const { kind, bitmapName, fullReason, forceShared } = backup.disks[index]!;
+      return {
+        ...{ name, kind, sizeBytes, clusterSizeBytes: this.clusterSizeBytes, mapRoot: roots[index]! },
+        ...{ bitmapName: bitmapName ?? '', fullReason: fullReason ?? '', forceShared: forceShared ?? false },
+        ...counts,
+      };
+    });
+    return {
+      namespace: backup.namespace,
+      guestType: 'vm' as const,
+      guestId: backup.guestId,
+      guestName: backup.guestName ?? '',
+      guestUuid: backup.guestUuid ?? new Uint8Array(0),
+      timeSeconds: this.#timeSeconds,
+      source: backup.source,
+      sourceUuid: backup.sourceUuid ?? new Uint8Array(0),
+      disks,
+      configs: backup.configs,
+      consistency: backup.consistency,
+      hash: this.#vault.hash,
+      mapFanout: this.#vault.fanout,
+      startedMillis: this.#startedMillis,
+    };
+  }
+}
+
+/** The chunk's id is copied: the slot that it was hashed into is used again. */
+function newEntry(id: Uint8Array, lengthBytes: number, disk: number, where: number): ChunkEntry {
+  return { id: Uint8Array.prototype.slice.call(id), lengthBytes, kind: 0, disk, where };
+}
+
+function sameId(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number): boolean {
+  for (let i = 0; i < 32; i++) if (a[aOffset + i] !== b[bOffset + i]) return false;
+  return true;
+}

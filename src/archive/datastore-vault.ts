@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+// The vault that is a datastore.
+//
+// Guarantees (docs/ORDERING.md): a chunk counts as known only if the table of a pack that is there has it; packs are
+// durable under their names before the manifest is; the manifest appears in one step, and only after every pack that it
+// rests on was looked for once more.
+
+import { existsSync } from 'node:fs';
+import { toHex } from '../base/bytes.js';
+import { FailedError, VmarError } from '../base/errors.js';
+import type { HashName } from '../../formats/vmar/hash.js';
+import { encodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
+import type { BackupDescription } from '../plugin-api.js';
+import { formatBackupId, type GuestRef } from '../store/backup-id.js';
+import type { Datastore } from '../store/datastore.js';
+import { manifestPath, type PackId } from '../store/layout.js';
+import { type Lock, lockGuest } from '../store/locks.js';
+import { commitManifest, latestBackup, readManifest } from '../store/manifests.js';
+import { PackStream } from '../store/pack-stream.js';
+import type { Session } from '../store/session.js';
+import { DatastoreChunks } from './datastore-chunks.js';
+import type { FrameOutput } from './frame-builder.js';
+import { KnownChunks } from './known-chunks.js';
+import { manifestPart } from './manifest-part.js';
+import { PackRoom } from './pack-room.js';
+import { type Parent, parentMaps } from './parent.js';
+import type { ManifestDraft, Vault, VaultBegin } from './vault.js';
+import { WRITER_NAME } from './writer-name.js';
+
+export interface DatastoreVaultOptions {
+  /** How long to wait for the guest's lock; 0 not at all. */
+  readonly waitSeconds: number;
+  readonly signal?: AbortSignal;
+  /** 16 bytes that name this host. */
+  readonly writerId?: Uint8Array;
+}
+
+/**
+ * Begins a session and takes the guest's lock; both are given up by `commit` or `abort`.
+ * @throws BusyError if another process holds the guest.
+ */
+export async function openDatastoreVault(
+  store: Datastore,
+  guest: Pick<GuestRef, 'namespace' | 'guestId'>,
+  options: DatastoreVaultOptions,
+): Promise<Vault> {
+  const ref: GuestRef = { namespace: guest.namespace, guestType: 'vm', guestId: guest.guestId };
+  const session = await store.beginSession('backup');
+  let lock: Lock | undefined;
+  try {
+    const { waitSeconds, signal } = options;
+    lock = await lockGuest(store.fs, store.root, ref, signal === undefined ? { waitSeconds } : { waitSeconds, signal });
+    const chunks = await DatastoreChunks.open(store);
+    return new DatastoreVault(store, session, lock, ref, chunks, options.writerId ?? new Uint8Array(16));
+  } catch (error) {
+    await lock?.release();
+    await session.end().catch(() => undefined);
+    throw error;
+  }
+}
+
+class DatastoreVault implements Vault {
+  readonly hash: HashName;
+  readonly clusterSizeBytes: number;
+  readonly fanout: number;
+  readonly scratchDirectory: string;
+  readonly dataFrames: FrameOutput;
+  readonly mapFrames: FrameOutput;
+  readonly #store: Datastore;
+  readonly #session: Session;
+  readonly #lock: Lock;
+  readonly #guest: GuestRef;
+  readonly #chunks: DatastoreChunks;
+  readonly #known: KnownChunks;
+  readonly #writerId: Uint8Array;
+  readonly #dataPacks: PackStream;
+  readonly #mapPacks: PackStream;
+  #parent: Parent | undefined;
+  #usesParent = false;
+
+  constructor(
+    store: Datastore,
+    session: Session,
+    lock: Lock,
+    guest: GuestRef,
+    chunks: DatastoreChunks,
+    writerId: Uint8Array,
+  ) {
+    this.#store = store;
+    this.#session = session;
+    this.#lock = lock;
+    this.#guest = guest;
+    this.#chunks = chunks;
+    this.#known = new KnownChunks(chunks, store.log);
+    this.#writerId = writerId;
+    this.hash = store.superblock.hash;
+    this.clusterSizeBytes = store.superblock.clusterSizeBytes;
+    this.fanout = store.superblock.mapFanout;
+    this.scratchDirectory = session.tmpDir;
+    const room = new PackRoom(store, session, writerId, async (packId, pages, seal) => {
+      await this.#known.published(packId, pages, seal);
+    });
+    this.#dataPacks = new PackStream(room, 1);
+    this.#mapPacks = new PackStream(room, 2);
+    this.dataFrames = this.#dataPacks;
+    this.mapFrames = this.#mapPacks;
+  }
+
+  async begin(backup: BackupDescription): Promise<VaultBegin> {
+    this.#parent = await this.#readParent();
+    const parents = await parentMaps(this.#chunks, this.#parent, backup, this.clusterSizeBytes, this.#store.log);
+    let { timeSeconds } = backup;
+    // Nobody else adds backups of this guest while its lock is held.
+    while (existsSync(manifestPath(this.#store.root, { ...this.#guest, timeSeconds }))) timeSeconds++;
+    return { timeSeconds, parents };
+  }
+
+  /** A damaged latest manifest is no parent, and no reason not to back up. */
+  async #readParent(): Promise<Parent | undefined> {
+    try {
+      const latest = await latestBackup(this.#store.root, this.#guest);
+      return latest === undefined ? undefined : await readManifest(this.#store.root, latest);
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      this.#store.log.warn(`the previous backup is not used for comparison: ${error.message} (${error.object ?? ''})`);
+      return undefined;
+    }
+  }
+
+  has(id: Uint8Array): boolean {
+    return this.#known.has(id);
+  }
+
+  note(id: Uint8Array): void {
+    this.#known.note(id);
+  }
+
+  noteParent(): void {
+    this.#usesParent = true;
+  }
+
+  async commit(draft: ManifestDraft): Promise<string> {
+    await this.#dataPacks.finish();
+    await this.#mapPacks.currentId();
+    const packs = this.#packs();
+    const manifest = this.#manifest(draft, packs);
+    const bytes = encodeManifest(manifest);
+    await this.#mapPacks.addManifest(manifestPart(bytes, this.hash));
+    await this.#mapPacks.finish();
+    this.#checkPacks(packs);
+    const ref = await commitManifest(this.#store, this.#session, this.#guest, draft.timeSeconds, (timeSeconds) =>
+      timeSeconds === draft.timeSeconds ? bytes : encodeManifest({ ...manifest, timeSeconds }),
+    );
+    await this.#end();
+    return formatBackupId(ref);
+  }
+
+  #packs(): PackId[] {
+    const packs = new Set<PackId>(this.#known.packsHit);
+    for (const id of [...this.#dataPacks.ids, ...this.#mapPacks.ids]) packs.add(toHex(id));
+    if (this.#usesParent) for (const id of this.#parent?.manifest.packs ?? []) packs.add(id);
+    return [...packs].sort();
+  }
+
+  #manifest(draft: ManifestDraft, packs: PackId[]): Manifest {
+    return {
+      ...draft,
+      sequence: (this.#parent?.manifest.sequence ?? 0) + 1,
+      previousDigest: this.#parent?.digest ?? new Uint8Array(0),
+      packs,
+      writerId: this.#writerId,
+      writer: WRITER_NAME,
+      storeUuid: this.#store.superblock.storeUuid,
+      finishedMillis: Date.now(),
+    };
+  }
+
+  /** Just before the commit: whatever the backup rests on must still be there, under its own name and whole. */
+  #checkPacks(packs: readonly PackId[]): void {
+    this.#chunks.packs.closeAll();
+    const missing = packs.find((packId) => this.#chunks.pack(packId) === undefined);
+    if (missing === undefined) return;
+    throw new FailedError('pack-gone', 'a pack that this backup needs went away or was damaged while it ran', {
+      object: missing,
+      advice: 'Run `vmar verify`, then back up again: what is missing will be stored anew.',
+    });
+  }
+
+  async abort(): Promise<void> {
+    await this.#dataPacks.abandon().catch(() => undefined);
+    await this.#mapPacks.abandon().catch(() => undefined);
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
+    await this.#chunks.close();
+    await this.#lock.release();
+    await this.#session.end();
+  }
+}

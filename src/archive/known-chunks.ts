@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// What need not be stored again: chunks on their way into this run's packs, and chunks of earlier packs, each looked up
+// in that pack's own table before it is believed.
+
+import { VmarError } from '../base/errors.js';
+import type { Log } from '../base/log.js';
+import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
+import type { PackId } from '../store/layout.js';
+import type { DatastoreChunks } from './datastore-chunks.js';
+
+export class KnownChunks {
+  readonly #chunks: DatastoreChunks;
+  readonly #log: Log;
+  /** Noted, and not yet in the index; by id as a latin1 string. */
+  readonly #underWay = new Set<string>();
+  /** Earlier packs that hits were found in. */
+  readonly packsHit = new Set<PackId>();
+  /** Hits of the index that no pack confirmed: it was stale. */
+  staleHits = 0;
+
+  constructor(chunks: DatastoreChunks, log: Log) {
+    this.#chunks = chunks;
+    this.#log = log;
+  }
+
+  has(id: Uint8Array): boolean {
+    if (this.#underWay.size > 0 && this.#underWay.has(keyOf(id))) return true;
+    const hit = this.#chunks.index.get(id);
+    if (hit === undefined) return false;
+    const { packId } = hit;
+    if (this.#confirmed(packId, id)) {
+      this.packsHit.add(packId);
+      return true;
+    }
+    this.staleHits++;
+    return false;
+  }
+
+  #confirmed(packId: PackId, id: Uint8Array): boolean {
+    try {
+      return this.#chunks.pack(packId)?.find(id) !== undefined;
+    } catch (error) {
+      if (error instanceof VmarError) return false;
+      throw error;
+    }
+  }
+
+  note(id: Uint8Array): void {
+    this.#underWay.add(keyOf(id));
+  }
+
+  /** A pack of this run is durable: its chunks go from memory into the index, for everyone. */
+  async published(packId: PackId, pages: Iterable<Uint8Array>, footerSeal: Uint8Array): Promise<void> {
+    const kept = [...pages];
+    try {
+      await this.#chunks.index.addPack(packId, footerSeal, kept);
+    } catch (error) {
+      // The index is a cache: without it this run still knows its chunks by memory, and the next run reads the pack.
+      if (!(error instanceof VmarError)) throw error;
+      this.#log.warn(`${error.message}; the backup goes on`);
+      return;
+    }
+    for (const page of kept) {
+      for (let at = 0; at < page.byteLength; at += TABLE_CHUNK_BYTES) {
+        this.#underWay.delete(keyOf(page.subarray(at, at + 32)));
+      }
+    }
+  }
+}
+
+function keyOf(id: Uint8Array): string {
+  return Buffer.from(id.buffer, id.byteOffset, 32).toString('latin1', 0, 32);
+}
+

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// One backup to read from, wherever it lies: in a datastore or in an archive of its own.
+
+import { FailedError } from '../base/errors.js';
+import { decodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
+import type { Sidecar } from '../../formats/vmar/sidecar.js';
+import { formatBackupId, resolveBackup } from '../store/backup-id.js';
+import { ContainerReader } from '../store/container-reader.js';
+import type { Datastore } from '../store/datastore.js';
+import { listManifestNames } from '../store/manifest-tree.js';
+import { readManifest } from '../store/manifests.js';
+import { readSidecar } from '../store/sidecars.js';
+import { ArchiveChunks } from './archive-chunks.js';
+import { readFrame } from './chunk-reader.js';
+import type { ChunkSource } from './chunk-source.js';
+import { DatastoreChunks } from './datastore-chunks.js';
+
+export interface OpenBackup {
+  /** Its full id, or the archive's path. */
+  readonly name: string;
+  readonly manifest: Manifest;
+  readonly manifestPath: string;
+  readonly digest: Uint8Array;
+  readonly sidecar: Sidecar | undefined;
+  readonly source: ChunkSource;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a backup of a datastore by what a user calls it, as a read session.
+ * @throws NotFoundError if there is none, UsageError if the name fits several, DamageError if its manifest is damaged.
+ */
+export async function openBackup(store: Datastore, name: string): Promise<OpenBackup> {
+  const session = await store.beginSession('read');
+  try {
+    const { backups } = await listManifestNames(store.root);
+    const ref = resolveBackup(name, backups);
+    const { manifest, digest, path } = await readManifest(store.root, ref);
+    const sidecar = await readSidecar(store.root, ref, digest);
+    const source = await DatastoreChunks.open(store);
+    const close = async (): Promise<void> => {
+      await source.close();
+      await session.end();
+    };
+    return { name: formatBackupId(ref), manifest, manifestPath: path, digest, sidecar, source, close };
+  } catch (error) {
+    await session.end();
+    throw error;
+  }
+}
+
+/** Opens an archive file. @throws NotFoundError, DamageError, FailedError if it holds no backup. */
+export async function openArchive(path: string): Promise<OpenBackup> {
+  const container = ContainerReader.open(path);
+  try {
+    const { manifest, digest } = readArchiveManifest(container);
+    const source = new ArchiveChunks(container);
+    const close = async (): Promise<void> => await source.close();
+    return { name: path, manifest, manifestPath: path, digest, sidecar: undefined, source, close };
+  } catch (error) {
+    container.close();
+    throw error;
+  }
+}
+
+/** The manifest inside a container. @throws FailedError if it has none, as a pack of data has not. */
+export function readArchiveManifest(container: ContainerReader): { manifest: Manifest; digest: Uint8Array } {
+  const at = container.footer.manifestExtentOffset;
+  if (at === 0) {
+    throw new FailedError('no-manifest', 'the file holds no backup, only chunks', {
+      object: container.path,
+      advice: 'If it is a pack of a datastore, name the datastore instead.',
+    });
+  }
+  const extent = container.extentHead(at);
+  const frame = extent.frames[0]!;
+  const headBytes = 96 + 48 * extent.chunks.length + 32 * extent.frames.length;
+  return decodeManifest(readFrame(container, { ...frame, offsetBytes: at + headBytes }), container.path);
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// The parent of a new backup: the guest's latest, if what it rests on is still there.
+
+import { VmarError } from '../base/errors.js';
+import type { Manifest } from '../../formats/vmar/manifest.js';
+import type { Log } from '../base/log.js';
+import type { BackupDescription } from '../plugin-api.js';
+import { ChunkReader } from './chunk-reader.js';
+import type { DatastoreChunks } from './datastore-chunks.js';
+import { MapReader } from './map-reader.js';
+
+export interface Parent {
+  readonly manifest: Manifest;
+  readonly digest: Uint8Array;
+}
+
+/**
+ * For each disk of the new backup the map of the same disk in the parent; undefined where it is not the same disk to
+ * compare with (another length, another cluster size), or where not all of the parent's packs are to be had: then
+ * every chunk is looked up, and stored anew if it must be.
+ */
+export async function parentMaps(
+  chunks: DatastoreChunks,
+  parent: Parent | undefined,
+  backup: BackupDescription,
+  clusterSizeBytes: number,
+  log: Log,
+): Promise<(MapReader | undefined)[]> {
+  if (parent === undefined || !restsOnSoundPacks(chunks, parent, log)) return backup.disks.map(() => undefined);
+  const reader = new ChunkReader(chunks);
+  const { hash, mapFanout } = parent.manifest;
+  return await Promise.all(
+    backup.disks.map(async (disk) => {
+      const same = parent.manifest.disks.find((candidate) => candidate.name === disk.name);
+      if (same?.kind !== disk.kind || same.sizeBytes !== disk.sizeBytes || same.sizeBytes === 0) return undefined;
+      if (same.clusterSizeBytes !== clusterSizeBytes || hash !== chunks.hash) return undefined;
+      const shape = { root: same.mapRoot, sizeBytes: same.sizeBytes, clusterSizeBytes, fanout: mapFanout };
+      const map = new MapReader(reader, shape);
+      return (await isReadable(map, disk.name, log)) ? map : undefined;
+    }),
+  );
+}
+
+/** Whether the root page is good; damage further down is met later, and ends the backup's use of the parent. */
+async function isReadable(map: MapReader, disk: string, log: Log): Promise<boolean> {
+  try {
+    await map.page(map.levels, 0);
+    return true;
+  } catch (error) {
+    if (!(error instanceof VmarError)) throw error;
+    log.warn(`disk ${disk} is backed up without its previous map, which is damaged: ${error.message}`);
+    return false;
+  }
+}
+
+function restsOnSoundPacks(chunks: DatastoreChunks, parent: Parent, log: Log): boolean {
+  const missing = parent.manifest.packs.find((packId) => chunks.pack(packId) === undefined);
+  if (missing === undefined) return true;
+  log.warn(`the previous backup is not used for comparison: its pack ${missing} is gone or damaged (see \`vmar verify\`)`);
+  return false;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// Restores one disk of a backup into a file or block device. Data goes from the container to the target inside the
+// workers; this thread only walks the map.
+//
+// Guarantees: what is written is what was backed up, every chunk checked against its id before it is written; a range
+// that cannot be had is never filled with anything but zeros, and is always reported. Nothing is durable before the
+// target's own flush.
+
+import { VmarError } from '../base/errors.js';
+import type { ExtractReport, Executor } from '../pipeline/executor.js';
+import type { ChunkReader } from './chunk-reader.js';
+import type { ChunkSource } from './chunk-source.js';
+import type { MapReader } from './map-reader.js';
+import { walkMap } from './map-walk.js';
+import { type ExtractBatch, type RestorePlan, RestorePlanner, type UnplacedChunk } from './restore-plan.js';
+
+/** Where a disk is restored to. */
+export interface RestoreTarget {
+  readonly fd: number;
+  /** The same file opened with O_DIRECT; -1 if it cannot be. */
+  readonly directFd: number;
+  readonly alignment: number;
+  /** Whether zeros must be written where the backup has them; false if the target reads as zeros already. */
+  readonly writeZeros: boolean;
+  write(offsetBytes: number, bytes: Uint8Array): Promise<void>;
+  writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void>;
+}
+
+export interface LostRange {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly error: VmarError;
+}
+
+export interface RestoreOptions {
+  readonly source: ChunkSource;
+  readonly chunks: ChunkReader;
+  readonly map: MapReader;
+  readonly sizeBytes: number;
+  readonly clusterSizeBytes: number;
+  readonly target: RestoreTarget;
+  readonly executor: Executor;
+  /** Go on past damage, leaving zeros; else the first damage ends the restore with its error. */
+  readonly allowDamaged: boolean;
+  readonly signal?: AbortSignal;
+  /** Called with the bytes of the disk done since the last call. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+export interface RestoreResult {
+  readonly writtenBytes: number;
+  readonly zeroBytes: number;
+  readonly lost: readonly LostRange[];
+}
+
+/** Frames planned together: 64 MiB or so of the disk. */
+const WINDOW_FRAMES = 64;
+const BATCHES_IN_FLIGHT = 6;
+
+/** @throws DamageError on the first range that cannot be had, unless `allowDamaged`; InterruptedError on abort. */
+export async function restoreDisk(options: RestoreOptions): Promise<RestoreResult> {
+  return await new DiskRestore(options).run();
+}
+
+class DiskRestore {
+  readonly #options: RestoreOptions;
+  readonly #planner: RestorePlanner;
+  readonly #inFlight = new Set<Promise<void>>();
+  readonly #lost: LostRange[] = [];
+  #writtenBytes = 0;
+  #zeroBytes = 0;
+  #failure: unknown;
+
+  constructor(options: RestoreOptions) {
+    this.#options = options;
+    this.#planner = new RestorePlanner(options.source, options);
+  }
+
+  async run(): Promise<RestoreResult> {
+    try {
+      for await (const step of walkMap(this.#options.map)) {
+        this.#check();
+        if (step.kind === 'page') this.#planner.addPage(step.firstCluster, step.ids);
+        else if (step.kind === 'zero') this.#planner.addZeros(step.firstCluster, step.count);
+        else await this.#lose(this.#range(step.firstCluster, step.count), step.error);
+        if (this.#planner.frameCount >= WINDOW_FRAMES) await this.#carryOut(this.#planner.take());
+      }
+      await this.#carryOut(this.#planner.take());
+    } catch (error) {
+      this.#failure ??= error;
+    }
+    await Promise.all(this.#inFlight);
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#lost.sort((a, b) => a.offsetBytes - b.offsetBytes);
+    return { writtenBytes: this.#writtenBytes, zeroBytes: this.#zeroBytes, lost: this.#lost };
+  }
+
+  #check(): void {
+    this.#options.signal?.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #range(firstCluster: number, count: number): { offsetBytes: number; lengthBytes: number } {
+    const { clusterSizeBytes, sizeBytes } = this.#options;
+    const offsetBytes = firstCluster * clusterSizeBytes;
+    return { offsetBytes, lengthBytes: Math.min(sizeBytes, offsetBytes + count * clusterSizeBytes) - offsetBytes };
+  }
+
+  async #carryOut(plan: RestorePlan): Promise<void> {
+    for (const range of plan.zeros) await this.#writeZeros(range.offsetBytes, range.lengthBytes);
+    for (const batch of plan.batches) {
+      while (this.#inFlight.size >= BATCHES_IN_FLIGHT) await Promise.race(this.#inFlight);
+      this.#check();
+      this.#start(batch);
+    }
+    for (const chunk of plan.unplaced) await this.#restoreAlone(chunk);
+  }
+
+  async #writeZeros(offsetBytes: number, lengthBytes: number): Promise<void> {
+    if (this.#options.target.writeZeros) await this.#options.target.writeZeroes(offsetBytes, lengthBytes);
+    this.#zeroBytes += lengthBytes;
+    this.#options.onProgress?.(lengthBytes);
+  }
+
+  #start(batch: ExtractBatch): void {
+    if (batch.frames.length === 0) return;
+    const { target, executor } = this.#options;
+    const { container, frames } = batch;
+    const { fd, directFd, alignment } = target;
+    container.pin();
+    const job = { fd: container.fd, object: container.path, frames, target: { kind: 'file' as const, fd, directFd, alignment } };
+    const done = executor
+      .extract(job)
+      .finally(() => container.unpin())
+      .then(async (report) => await this.#account(batch, report))
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .finally(() => this.#inFlight.delete(done));
+    this.#inFlight.add(done);
+  }
+
+  async #account(batch: ExtractBatch, report: ExtractReport): Promise<void> {
+    this.#writtenBytes += report.bytesWritten;
+    this.#options.onProgress?.(report.bytesWritten);
+    for (const damaged of report.damaged) {
+      const chunks = batch.frames[damaged.frame]?.chunks ?? [];
+      const wanted = damaged.chunk === undefined ? chunks : chunks.slice(damaged.chunk, damaged.chunk + 1);
+      for (const chunk of wanted) await this.#restoreAlone(chunk);
+    }
+  }
+
+  /** A chunk that was not where it should be: any good copy will do. */
+  async #restoreAlone(chunk: UnplacedChunk): Promise<void> {
+    let bytes: Uint8Array;
+    try {
+      bytes = await this.#options.chunks.read(chunk.id, 0);
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      await this.#lose({ offsetBytes: chunk.targetOffset, lengthBytes: chunk.lengthBytes }, error);
+      return;
+    }
+    await this.#options.target.write(chunk.targetOffset, bytes);
+    this.#writtenBytes += bytes.byteLength;
+    this.#options.onProgress?.(bytes.byteLength);
+  }
+
+  async #lose(range: { offsetBytes: number; lengthBytes: number }, error: VmarError): Promise<void> {
+    if (!this.#options.allowDamaged) throw error;
+    if (this.#options.target.writeZeros) await this.#options.target.writeZeroes(range.offsetBytes, range.lengthBytes);
+    this.#options.onProgress?.(range.lengthBytes);
+    this.#lost.push({ ...range, error });
+  }
+}

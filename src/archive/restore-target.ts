@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// Where a disk is restored to: a new file, or a file or block device that is there already.
+//
+// Guarantees: nothing is written to a target that is too small, in use, or (unless told) not empty; a new file that was
+// not finished is removed again; `finish` resolves only when the content is durable.
+
+import { closeSync, constants, existsSync, fsyncSync, openSync } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { isAllZero } from '../base/bytes.js';
+import { FailedError, systemErrorCode } from '../base/errors.js';
+import { type FileDevice, openFileDevice } from '../block/file-device.js';
+import type { RestoreTarget } from './restore-disk.js';
+
+export interface TargetOptions {
+  /** Whether a target that has content already may be written over. */
+  readonly overwrite: boolean;
+  /** The caller promises that the target reads as zeros. */
+  readonly targetIsZero: boolean;
+}
+
+export interface OpenTarget extends RestoreTarget {
+  readonly path: string;
+  /** Longer than the disk by so many bytes. */
+  readonly excessBytes: number;
+  /** Makes what was written durable, and closes. */
+  finish(): Promise<void>;
+  /** Closes; removes a file that was made for this. */
+  abandon(): Promise<void>;
+}
+
+const ALIGNMENT = 4096;
+const PROBE_BYTES = 1 << 20;
+
+export async function openTarget(path: string, sizeBytes: number, options: TargetOptions): Promise<OpenTarget> {
+  const isNew = !existsSync(path);
+  if (isNew) await createFile(path, sizeBytes);
+  try {
+    const device = await openFileDevice(path, { readOnly: false });
+    try {
+      if (!isNew) await checkExisting(device, path, sizeBytes, options);
+      return new FileTarget(device, path, sizeBytes, isNew, !isNew && !options.targetIsZero);
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  } catch (error) {
+    if (isNew) await rm(path, { force: true });
+    throw error;
+  }
+}
+
+async function createFile(path: string, sizeBytes: number): Promise<void> {
+  try {
+    const handle = await open(path, 'wx', 0o600);
+    try {
+      await handle.truncate(sizeBytes);
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw new FailedError('target-failed', `the target cannot be made: ${systemErrorCode(error) ?? String(error)}`, {
+      object: path,
+      cause: error,
+    });
+  }
+}
+
+async function checkExisting(device: FileDevice, path: string, sizeBytes: number, options: TargetOptions): Promise<void> {
+  if (device.lengthBytes < sizeBytes) {
+    throw new FailedError('target-too-small', 'the target is smaller than the disk', {
+      object: path,
+      expected: `at least ${sizeBytes} bytes`,
+      found: `${device.lengthBytes} bytes`,
+      advice: 'Make it larger, or name another target.',
+    });
+  }
+  if (options.overwrite || !(await hasContent(device))) return;
+  throw new FailedError('target-not-empty', 'the target is not empty', {
+    object: path,
+    advice: 'Add --overwrite to write over it.',
+  });
+}
+
+/** Whether anything but zeros stands where a partition table or file system would, at its beginning or end. */
+async function hasContent(device: FileDevice): Promise<boolean> {
+  const probe = Math.min(PROBE_BYTES, device.lengthBytes);
+  if (!device.isBlockDevice) {
+    for (let at = 0; at < device.lengthBytes; ) {
+      const [first] = await device.blockStatus(at, device.lengthBytes - at);
+      if (first === undefined || first.state === 'data') return first !== undefined;
+      at = first.offsetBytes + first.lengthBytes;
+    }
+    return false;
+  }
+  const bytes = Buffer.alloc(probe);
+  for (const at of [0, device.lengthBytes - probe]) {
+    await device.read(at, bytes);
+    if (!isAllZero(bytes)) return true;
+  }
+  return false;
+}
+
+class FileTarget implements OpenTarget {
+  readonly path: string;
+  readonly fd: number;
+  readonly directFd: number;
+  readonly alignment = ALIGNMENT;
+  readonly writeZeros: boolean;
+  readonly excessBytes: number;
+  readonly #device: FileDevice;
+  readonly #isNew: boolean;
+
+  constructor(device: FileDevice, path: string, sizeBytes: number, isNew: boolean, writeZeros: boolean) {
+    this.#device = device;
+    this.path = path;
+    this.#isNew = isNew;
+    this.writeZeros = writeZeros;
+    this.excessBytes = device.lengthBytes - sizeBytes;
+    this.fd = device.fd;
+    this.directFd = openDirect(path);
+  }
+
+  async write(offsetBytes: number, bytes: Uint8Array): Promise<void> {
+    await this.#device.write(offsetBytes, bytes);
+  }
+
+  async writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void> {
+    await this.#device.writeZeroes(offsetBytes, lengthBytes);
+  }
+
+  async finish(): Promise<void> {
+    try {
+      await this.#device.flush();
+      if (this.#isNew) fsyncDirectory(dirname(this.path));
+    } finally {
+      await this.#close();
+    }
+  }
+
+  async abandon(): Promise<void> {
+    await this.#close();
+    if (this.#isNew) await rm(this.path, { force: true });
+  }
+
+  async #close(): Promise<void> {
+    if (this.directFd >= 0) closeSync(this.directFd);
+    await this.#device.close();
+  }
+}
+
+/** -1 where the file system has no direct writes. */
+function openDirect(path: string): number {
+  try {
+    return openSync(path, constants.O_WRONLY | constants.O_DIRECT);
+  } catch {
+    return -1;
+  }
+}
+
+function fsyncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

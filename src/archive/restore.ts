@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+// Restores disks of a backup to files and devices.
+//
+// Guarantees: every target is looked at before the first byte is written to any; once it resolves, all content is
+// durable; when it rejects, files that it made are gone again.
+
+import { DamageError, InterruptedError } from '../base/errors.js';
+import type { ManifestDisk } from '../../formats/vmar/manifest.js';
+import type { Executor } from '../pipeline/executor.js';
+import { ChunkReader } from './chunk-reader.js';
+import { findDisk } from './find-disk.js';
+export { findDisk } from './find-disk.js';
+import { MapReader } from './map-reader.js';
+import type { OpenBackup } from './open-backup.js';
+import { type LostRange, restoreDisk } from './restore-disk.js';
+import { type OpenTarget, openTarget } from './restore-target.js';
+
+export interface DiskAssignment {
+  readonly disk: string;
+  /** The path of a file or block device. */
+  readonly target: string;
+}
+
+export interface RestoreBackupOptions {
+  readonly executor: Executor;
+  readonly overwrite: boolean;
+  readonly targetIsZero: boolean;
+  /** Go on past damage with zeros in its place. */
+  readonly allowDamaged: boolean;
+  readonly signal?: AbortSignal;
+  readonly onStart?: (totalBytes: number) => void;
+  readonly onProgress?: (bytes: number) => void;
+  readonly onNotice?: (text: string) => void;
+}
+
+export interface RestoredDisk {
+  readonly name: string;
+  readonly target: string;
+  readonly sizeBytes: number;
+  readonly writtenBytes: number;
+  readonly zeroBytes: number;
+}
+
+export interface DamagedRange {
+  readonly disk: string;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly problem: string;
+}
+
+export interface RestoreSummary {
+  readonly disks: readonly RestoredDisk[];
+  /** Ranges that hold zeros in place of what was lost; only with `allowDamaged`. */
+  readonly damaged: readonly DamagedRange[];
+}
+
+/** @throws DamageError at the first damage unless `allowDamaged`; InterruptedError when the signal fires. */
+export async function restoreBackup(
+  backup: OpenBackup,
+  assignments: readonly DiskAssignment[],
+  options: RestoreBackupOptions,
+): Promise<RestoreSummary> {
+  const disks = assignments.map(({ disk, target }) => ({ disk: findDisk(backup.manifest, disk), path: target }));
+  const targets: OpenTarget[] = [];
+  try {
+    for (const { disk, path } of disks) {
+      const target = await openTarget(path, disk.sizeBytes, options);
+      targets.push(target);
+      if (target.excessBytes > 0) options.onNotice?.(`${path} is larger than ${disk.name} by ${target.excessBytes} bytes`);
+    }
+    options.onStart?.(disks.reduce((sum, { disk }) => sum + disk.sizeBytes, 0));
+    const summary = await restoreAll(backup, disks, targets, options);
+    while (targets.length > 0) await targets.shift()!.finish();
+    return summary;
+  } catch (error) {
+    for (const target of targets) await target.abandon().catch(() => undefined);
+    throw options.signal?.aborted === true ? new InterruptedError() : error;
+  }
+}
+
+async function restoreAll(
+  backup: OpenBackup,
+  disks: readonly { disk: ManifestDisk; path: string }[],
+  targets: readonly OpenTarget[],
+  options: RestoreBackupOptions,
+): Promise<RestoreSummary> {
+  const restored: RestoredDisk[] = [];
+  const damaged: DamagedRange[] = [];
+  const { source, manifest } = backup;
+  const chunks = new ChunkReader(source);
+  for (const [index, { disk, path }] of disks.entries()) {
+    const { name, sizeBytes, clusterSizeBytes, mapRoot } = disk;
+    const map = new MapReader(chunks, { root: mapRoot, sizeBytes, clusterSizeBytes, fanout: manifest.mapFanout });
+    const { executor, allowDamaged } = options;
+    const result = await restoreDisk({
+      ...{ source, chunks, map, sizeBytes, clusterSizeBytes, target: targets[index]!, executor, allowDamaged },
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+    }).catch((error: unknown) => {
+      throw error instanceof DamageError ? inDisk(error, name) : error;
+    });
+    const { writtenBytes, zeroBytes } = result;
+    restored.push({ name, target: path, sizeBytes, writtenBytes, zeroBytes });
+    for (const range of joined(result.lost)) damaged.push({ disk: name, ...range });
+  }
+  return { disks: restored, damaged };
+}
+
+function inDisk(error: DamageError, disk: string): DamageError {
+  return new DamageError(error.code, `disk ${disk} cannot be restored whole: ${error.message}`, {
+    ...(error.object === undefined ? {} : { object: error.object }),
+    ...(error.offsetBytes === undefined ? {} : { offsetBytes: error.offsetBytes }),
+    advice: 'Run `vmar verify` to see what is damaged; --allow-damaged restores the rest with zeros in its place.',
+    cause: error,
+  });
+}
+
+function joined(lost: readonly LostRange[]): { offsetBytes: number; lengthBytes: number; problem: string }[] {
+  const ranges: { offsetBytes: number; lengthBytes: number; problem: string }[] = [];
+  for (const { offsetBytes, lengthBytes, error } of lost) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.offsetBytes + last.lengthBytes === offsetBytes) last.lengthBytes += lengthBytes;
+    else ranges.push({ offsetBytes, lengthBytes, problem: error.message });
+  }
+  return ranges;
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// What the flags of a backup ask for, checked as far as that goes without opening anything.
+
+import { statSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { FailedError, UsageError } from '../base/errors.js';
+import { type GuestRef, requireGuest } from '../store/backup-id.js';
+import { parseCount, parseWait, parseWorkers } from './parse-count.js';
+import { type DiskPair, parseDisks } from './parse-disk.js';
+import { parseLabels } from './parse-labels.js';
+import { parseSize } from './parse-size.js';
+
+export interface BackupFlags {
+  readonly disk?: readonly string[];
+  readonly config?: readonly string[];
+  readonly output?: string;
+  readonly format?: string;
+  readonly speed?: string;
+  readonly level?: string;
+  readonly time?: string;
+  readonly label?: readonly string[];
+  readonly wait?: string | true;
+  readonly forceShare?: boolean;
+  readonly workers?: string;
+  readonly qmp?: string;
+  readonly bitmap?: readonly string[];
+}
+
+export type BackupTarget =
+  | { readonly kind: 'datastore' }
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'standard-output' };
+
+export interface BackupWish {
+  readonly guest: GuestRef;
+  readonly disks: readonly DiskPair[];
+  readonly configPaths: readonly string[];
+  readonly target: BackupTarget;
+  /** 0 is no limit. */
+  readonly speedBytesPerSecond: number;
+  readonly level: number;
+  readonly timeSeconds: number;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly waitSeconds: number;
+  readonly forceShare: boolean;
+  readonly workers?: number;
+}
+
+const DEFAULT_LEVEL = 1;
+const MOST_LEVEL = 22;
+/** 9999-12-31T23:59:59Z: ids of backups hold no later time. */
+const LAST_SECOND = 253402300799;
+
+export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
+  if (flags.qmp !== undefined || flags.bitmap !== undefined) {
+    throw new FailedError('not-yet', 'backups of running guests (--qmp, --bitmap) come with a later version', {
+      advice: 'Stop the guest and give its images with --disk NAME=IMAGE.',
+    });
+  }
+  const wish = {
+    guest: requireGuest(guestText),
+    disks: parseDisks(flags.disk ?? [], 'NAME=IMAGE'),
+    configPaths: flags.config ?? [],
+    target: parseTarget(flags.output, flags.format),
+    speedBytesPerSecond: flags.speed === undefined ? 0 : parseSize(flags.speed, '--speed'),
+    level: flags.level === undefined ? DEFAULT_LEVEL : parseCount(flags.level, '--level', 1, MOST_LEVEL),
+    timeSeconds:
+      flags.time === undefined ? Math.floor(Date.now() / 1000) : parseCount(flags.time, '--time', 0, LAST_SECOND),
+    labels: parseLabels(flags.label ?? []),
+    waitSeconds: parseWait(flags.wait),
+    forceShare: flags.forceShare === true,
+    ...parseWorkers(flags.workers),
+  };
+  if (wish.disks.length === 0) {
+    throw new UsageError('no-disks', 'no disk was given', { advice: 'Give each with --disk NAME=IMAGE.' });
+  }
+  if (wish.labels.size > 0 && wish.target.kind !== 'datastore') {
+    throw new UsageError('no-labels-here', 'labels are kept beside a backup in a datastore; an archive has none', {
+      object: '--label',
+    });
+  }
+  return wish;
+}
+
+function parseTarget(output: string | undefined, format: string | undefined): BackupTarget {
+  if (format !== undefined && format !== 'vmar') throw laterFormat(format);
+  if (output === undefined) {
+    if (format === undefined) return { kind: 'datastore' };
+    throw new UsageError('needs-output', '--format makes sense only with --output', { object: `--format ${format}` });
+  }
+  if (output === '-') return standardOutput();
+  if (output.endsWith('/') || isDirectory(output)) throw laterFormat('a directory', output);
+  if (/\.vma(\.zst|\.gz|\.lzo)?$/.test(output)) throw laterFormat('VMA', output);
+  if (output.endsWith('.vmar') || format !== undefined) return { kind: 'file', path: output };
+  throw new UsageError('bad-output', 'the name of an archive ends in .vmar', {
+    object: `--output ${output}`,
+    advice: 'Choose such a name, or add --format vmar.',
+  });
+}
+
+function standardOutput(): BackupTarget {
+  if (!isatty(1)) return { kind: 'standard-output' };
+  throw new UsageError('terminal', 'an archive is not written to a terminal', {
+    object: '--output -',
+    advice: 'Send it to a file or another program.',
+  });
+}
+
+function laterFormat(format: string, output?: string): FailedError {
+  return new FailedError('not-yet', `writing to ${format} comes with a later version`, {
+    ...(output === undefined ? {} : { object: output }),
+    advice: 'Write a .vmar archive, or into a datastore.',
+  });
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// vmar show
+
+import type { Manifest, ManifestDisk } from '../../../formats/vmar/manifest.js';
+import { clusterCount, mapLevels } from '../../../formats/vmar/map.js';
+import { formatTime } from '../../../formats/vmar/names.js';
+import { toHex } from '../../base/bytes.js';
+import { EXIT, type ExitStatus } from '../../base/errors.js';
+import { formatGuest } from '../../store/backup-id.js';
+import type { Context } from '../context.js';
+import { counted, humanSize, humanTime } from '../human.js';
+import { type OpenBackup, withBackups } from '../open-named-backup.js';
+import type { Paint } from '../paint.js';
+import { printable } from '../printable.js';
+import { renderTable } from '../table.js';
+
+export async function run(context: Context, name: string): Promise<ExitStatus> {
+  return await withBackups(context, [name], async ([backup]) => {
+    context.output.result(
+      () => asDocument(backup!),
+      () => asText(context.output.paint, backup!),
+    );
+    return EXIT.done;
+  });
+}
+
+function asDocument({ name, manifest, sidecar }: OpenBackup) {
+  return {
+    backup: name,
+    guest: formatGuest(manifest),
+    ...(manifest.guestName === '' ? {} : { guestName: manifest.guestName }),
+    ...uuid('guestUuid', manifest.guestUuid),
+    time: formatTime(manifest.timeSeconds),
+    consistency: manifest.consistency,
+    source: manifest.source,
+    ...uuid('sourceUuid', manifest.sourceUuid),
+    writer: manifest.writer,
+    sequence: manifest.sequence,
+    started: formatMillis(manifest.startedMillis),
+    finished: formatMillis(manifest.finishedMillis),
+    disks: manifest.disks.map((disk) => ({
+      name: disk.name,
+      kind: disk.kind,
+      size: disk.sizeBytes,
+      levels: levelsOf(disk, manifest),
+      mapRoot: toHex(disk.mapRoot),
+      read: disk.readBytes,
+      zero: disk.zeroBytes,
+      unchanged: disk.unchangedBytes,
+      new: disk.newBytes,
+      stored: disk.storedBytes,
+      ...(disk.bitmapName === '' ? {} : { bitmap: disk.bitmapName }),
+      ...(disk.fullReason === '' ? {} : { fullReason: disk.fullReason }),
+      ...(disk.forceShared ? { forceShared: true } : {}),
+    })),
+    configs: manifest.configs.map((config) => ({ name: config.name, size: config.content.byteLength })),
+    labels: Object.fromEntries(sidecar?.labels ?? []),
+    notes: sidecar?.notes ?? '',
+    protected: sidecar?.isProtected ?? false,
+    packs: manifest.packs,
+  };
+}
+
+function uuid<Key extends string>(key: Key, bytes: Uint8Array): { [key in Key]?: string } {
+  return bytes.byteLength === 0 ? {} : ({ [key]: toHex(bytes) } as { [key in Key]: string });
+}
+
+function formatMillis(millis: number): string {
+  return formatTime(Math.floor(millis / 1000));
+}
+
+function levelsOf(disk: ManifestDisk, { mapFanout }: Manifest): number {
+  return mapLevels(clusterCount(disk.sizeBytes, disk.clusterSizeBytes), mapFanout);
+}
+
+function asText(paint: Paint, { name, manifest, sidecar }: OpenBackup): string {
+  const labels = [...(sidecar?.labels ?? [])].map(([key, value]) => `${key}=${value}`);
+  const configs = manifest.configs.map((config) => `${config.name} (${humanSize(config.content.byteLength)})`);
+  const facts: [title: string, value: string][] = [
+    ['backup', name],
+    ['guest', formatGuest(manifest)],
+    ['time', humanTime(manifest.timeSeconds)],
+    ['consistency', manifest.consistency],
+    ['source', manifest.source],
+    ['writer', manifest.writer],
+    ['configs', configs.join(', ')],
+    ['labels', labels.join(', ')],
+    ['notes', sidecar?.notes ?? ''],
+    ['protected', sidecar?.isProtected === true ? 'yes' : ''],
+    ['packs', manifest.packs.length > 0 ? counted(manifest.packs.length, 'pack') : ''],
+  ];
+  const told = facts.filter(([, value]) => value !== '');
+  const lines = told.map(([title, value]) => `${paint('bold', title.padEnd(11))}   ${printable(value)}`);
+  return [...lines, '', diskTable(paint, manifest), ...remarks(manifest.disks)].join('\n');
+}
+
+function diskTable(paint: Paint, { disks }: Manifest): string {
+  const rows = disks.map((disk) => [
+    disk.name,
+    disk.kind,
+    ...[disk.sizeBytes, disk.readBytes, disk.zeroBytes, disk.unchangedBytes, disk.newBytes, disk.storedBytes].map(
+      humanSize,
+    ),
+  ]);
+  const sizes = ['size', 'read', 'zero', 'unchanged', 'new', 'stored'];
+  const columns = [{ title: 'disk' }, { title: 'kind' }, ...sizes.map((title) => ({ title, align: 'right' as const }))];
+  return renderTable(paint, columns, rows);
+}
+
+function remarks(disks: readonly ManifestDisk[]): string[] {
+  return disks.flatMap((disk) => [
+    ...(disk.fullReason === '' ? [] : [`${disk.name} was read in full: ${printable(disk.fullReason)}`]),
+    ...(disk.forceShared ? [`${disk.name} was read although another process had it locked`] : []),
+  ]);
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+// vmar verify
+
+import { basename, relative } from 'node:path';
+import { type Checked, type DamageRecord, nothingChecked, type VerifyReport } from '../../archive/verify/damage.js';
+import { verifyArchive } from '../../archive/verify/verify-archive.js';
+import { type VerifyOptions, verifyDatastore } from '../../archive/verify/verify-datastore.js';
+import { DamageError, EXIT, type ExitStatus } from '../../base/errors.js';
+import type { Datastore } from '../../store/datastore.js';
+import type { Context } from '../context.js';
+import { counted, humanDuration, humanRate, humanSize } from '../human.js';
+import { openStore } from '../open-store.js';
+import { isArchiveName } from '../parse-backup-name.js';
+import { parseWorkers } from '../parse-count.js';
+import { printable } from '../printable.js';
+import { Progress } from '../progress.js';
+
+export interface VerifyFlags {
+  readonly quick?: boolean;
+  readonly portable?: boolean;
+  readonly workers?: string;
+}
+
+export async function run(context: Context, names: readonly string[], flags: VerifyFlags): Promise<ExitStatus> {
+  const archives = names.filter(isArchiveName);
+  const backups = names.filter((name) => !isArchiveName(name));
+  const stop = new AbortController();
+  const workers = parseWorkers(flags.workers);
+  const progress = new Progress(context.output, 'verifying');
+  const startMillis = performance.now();
+  const options: VerifyOptions = {
+    mode: flags.quick === true ? 'quick' : 'full',
+    portable: flags.portable === true,
+    ...workers,
+    signal: stop.signal,
+    onStart: (bytes) => progress.addTotal(bytes),
+    onProgress: (bytes) => progress.add(bytes),
+  };
+  const work = async (): Promise<VerifyReport[]> => {
+    const reports: VerifyReport[] = [];
+    if (backups.length > 0 || archives.length === 0) {
+      reports.push(await verifyStore(context, backups.length > 0 ? { ...options, backups } : options));
+    }
+    for (const path of archives) reports.push(await verifyArchive(path, options));
+    return reports;
+  };
+  try {
+    const reports = await context.interrupts.during(() => stop.abort(), work);
+    return tell(context, sum(reports), (performance.now() - startMillis) / 1000);
+  } finally {
+    progress.end();
+  }
+}
+
+async function verifyStore(context: Context, options: VerifyOptions): Promise<VerifyReport> {
+  let store: Datastore;
+  try {
+    store = await openStore(context);
+  } catch (error) {
+    if (error instanceof DamageError) return damagedSuperblock(error);
+    throw error;
+  }
+  try {
+    const report = await verifyDatastore(store, options);
+    const damage = report.damage.map((record) => ({ ...record, file: relativeTo(store.root, record.file) }));
+    return { ...report, damage };
+  } finally {
+    await store.close();
+  }
+}
+
+/** Without it nothing can be read, and nobody knows what else is damaged. */
+function damagedSuperblock({ object = '', offsetBytes = 0, message }: DamageError): VerifyReport {
+  const record = { file: basename(object), offsetBytes, lengthBytes: 0, kind: 'superblock' as const, problem: message };
+  return { checked: nothingChecked(), damage: [{ ...record, backups: new Set(), disks: new Set() }] };
+}
+
+function relativeTo(root: string, file: string): string {
+  const inside = relative(root, file);
+  return inside.startsWith('..') || inside === '' ? file : inside;
+}
+
+function sum(reports: readonly VerifyReport[]): VerifyReport {
+  const checked: Checked = nothingChecked();
+  for (const report of reports) {
+    for (const key of Object.keys(checked) as (keyof Checked)[]) checked[key] += report.checked[key];
+  }
+  return { checked, damage: reports.flatMap((report) => report.damage) };
+}
+
+function tell({ output }: Context, { checked, damage }: VerifyReport, seconds: number): ExitStatus {
+  const isClean = damage.length === 0;
+  const document = () => ({ ok: isClean, checked, damage: damage.map(damageDocument), seconds });
+  if (isClean)
+    output.summary(document, () => `${output.paint('green', 'no damage')}: ${whatWasChecked(checked, seconds)}`);
+  else {
+    output.result(document, () => {
+      const head = `${output.paint('red', 'DAMAGED')}: ${counted(damage.length, 'place')}; ${whatWasChecked(checked, seconds)}`;
+      return [...damage.slice(0, SHOWN).map(damageText), ...moreThanShown(damage.length), head].join('\n');
+    });
+  }
+  return isClean ? EXIT.done : EXIT.damage;
+}
+
+function damageDocument({ file, offsetBytes, lengthBytes, kind, problem, backups, disks }: DamageRecord) {
+  const place = { file, offset: offsetBytes, length: lengthBytes };
+  return { ...place, kind, problem, backups: [...backups].sort(), disks: [...disks].sort() };
+}
+
+function whatWasChecked({ packs, chunks, backups, storedBytes }: Checked, seconds: number): string {
+  const what = [counted(backups, 'backup'), counted(packs, 'pack'), counted(chunks, 'chunk')].join(', ');
+  return `${what}; ${humanSize(storedBytes)} in ${humanDuration(seconds)} (${humanRate(storedBytes, seconds)})`;
+}
+
+const SHOWN = 100;
+
+function damageText({ file, offsetBytes, lengthBytes, kind, problem, backups, disks }: DamageRecord): string {
+  const place = `${printable(file)} at byte ${offsetBytes}${lengthBytes > 0 ? `, ${lengthBytes} bytes` : ''}`;
+  const whom = disks.size > 0 ? disks : backups;
+  const needs = whom.size > 0 ? `needed by ${[...whom].sort().join(', ')}` : 'no backup needs it';
+  return `${place}: ${kind}: ${printable(problem)}\n  ${needs}`;
+}
+
+function moreThanShown(count: number): string[] {
+  return count > SHOWN ? [`and ${count - SHOWN} more; --json lists them all`] : [];
+}

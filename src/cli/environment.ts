@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// What the environment says. Nothing else reads it.
+
+import { homedir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+
+export interface Environment {
+  readonly datastoreDirectory: string | undefined;
+  /** Where caches of datastores lie, each in a directory of its own. */
+  readonly cacheDirectory: string;
+}
+
+type Variables = Readonly<Record<string, string | undefined>>;
+
+export function readEnvironment(variables: Variables): Environment {
+  return {
+    datastoreDirectory: given(variables.VMAR_DATASTORE),
+    cacheDirectory: cacheDirectory(variables),
+  };
+}
+
+function cacheDirectory(variables: Variables): string {
+  const own = given(variables.VMAR_CACHE_DIR);
+  if (own !== undefined) return own;
+  if (process.getuid?.() === 0) return '/var/cache/vmar';
+  const caches = given(variables.XDG_CACHE_HOME);
+  // A relative one is to be ignored, by the XDG specification.
+  if (caches !== undefined && isAbsolute(caches)) return join(caches, 'vmar');
+  return join(given(variables.HOME) ?? homedir(), '.cache', 'vmar');
+}
+
+/** An empty variable is as good as none. */
+function given(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value;
+}

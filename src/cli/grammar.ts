@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// Every command with its arguments and flags. Values stay text here; the command's own module checks them.
+
+import { type Command, Option } from 'commander';
+import type { Action } from './program.js';
+
+export function defineCommands(program: Command, action: Action): void {
+  program
+    .description('Deduplicated, verifiable backups of virtual machines.')
+    .usage('[options] COMMAND')
+    .addHelpText(
+      'after',
+      `
+BACKUP is a full id (vm/100/2026-11-21T02:00:00Z), a unique beginning of one, 100 or 100/latest
+for the newest of guest 100, or an archive file (ends in .vmar, or starts with /, ./ or ../).
+Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
+    );
+  defineInit(program, action);
+  defineBackup(program, action);
+  defineLooks(program, action);
+  defineVerify(program, action);
+  const restore = program.command('restore').description('write disks of a backup to files or block devices');
+  action(defineRestore(restore), () => import('./commands/restore.js'), only);
+  const forget = program.command('forget').description('remove backups; their space is freed by a later collection');
+  forget.argument('<backup...>', 'the backups');
+  action(forget, () => import('./commands/forget.js'), all);
+}
+
+/** Without --live it is `vmar restore`. */
+export function defineVmaRestore(program: Command, action: Action): void {
+  program.description('Restores a guest: its disks to files or block devices.');
+  defineRestore(program)
+    .option('--live', 'let the guest run while it is restored (comes with a later version)')
+    .addOption(new Option('--socket <path>').hideHelp())
+    .addOption(new Option('--state <file>').hideHelp())
+    .addOption(new Option('--speed <size>').hideHelp())
+    .addOption(new Option('--exit-when-done').hideHelp());
+  action(program, () => import('./commands/vma-restore.js'), only);
+}
+
+function defineInit(program: Command, action: Action): void {
+  const command = program
+    .command('init')
+    .description('make a datastore')
+    .argument('<dir>', 'an empty directory, or one to be made')
+    .option('--cluster-size <size>', 'the unit of reading and deduplication, 64KiB to 4MiB (default: 64KiB)')
+    .option('--hash <name>', 'blake3 or sha256 (default: blake3)');
+  action(command, () => import('./commands/init.js'), only);
+}
+
+function defineBackup(program: Command, action: Action): void {
+  const command = program
+    .command('backup')
+    .description('back up disk images')
+    .argument('<guest>', '100, vm/100, or NAMESPACE/vm/100')
+    .option('--disk <name=image>', 'a disk and its raw image: a file or a block device; once for each disk', collect)
+    .option('--config <file>', "a configuration file to keep with it, under the file's name; repeatable", collect)
+    .option('--output <file>', 'write FILE.vmar, or - for standard output, instead of into the datastore')
+    .option('--format <format>', 'of the output: vmar')
+    .option('--speed <size>', 'read at most so many bytes a second (default: no limit)')
+    .option('--level <number>', 'of zstd, 1 to 22 (default: 1)')
+    .option('--time <epoch>', "the backup's time, seconds since 1970 (default: now)")
+    .option('--label <key=value>', 'a label; repeatable', collect)
+    .option('--wait [=seconds]', 'wait while another backup of the guest runs (default: forever)')
+    .option('--force-share', 'read images although another process has them locked')
+    .option('--workers <number>', 'threads (default: one a core)')
+    .addOption(new Option('--qmp <socket>').hideHelp())
+    .addOption(new Option('--bitmap <name=bitmap>').argParser(collect).hideHelp());
+  action(command, () => import('./commands/backup.js'), only);
+}
+
+function defineLooks(program: Command, action: Action): void {
+  const list = program.command('list').description('list backups, the newest last');
+  list.argument('[guest]', 'only those of this guest');
+  action(
+    list,
+    () => import('./commands/list.js'),
+    (words) => words[0],
+  );
+  const show = program.command('show').description('print all that is known of a backup').argument('<backup>');
+  action(show, () => import('./commands/show.js'), only);
+  const diff = program.command('diff').description('print what changed between two backups of a guest');
+  diff.argument('<a>', 'a backup').argument('<b>', 'another');
+  action(
+    diff,
+    () => import('./commands/diff.js'),
+    (words) => ({ a: words[0]!, b: words[1]! }),
+  );
+}
+
+function defineVerify(program: Command, action: Action): void {
+  const command = program
+    .command('verify')
+    .description('check backups, by default all of the datastore, every byte')
+    .argument('[backup...]', 'only these')
+    .option('--quick', 'all but the data: headers, tables, maps, manifests, and that nothing is missing')
+    .option('--portable', 'check ids a second time, by an independent implementation of the hash (slow)')
+    .option('--workers <number>', 'threads (default: one a core)');
+  action(command, () => import('./commands/verify.js'), all);
+}
+
+function defineRestore(command: Command): Command {
+  return command
+    .argument('<backup>', 'the backup')
+    .option('--to <dir>', 'write all disks as NAME.raw and the configuration files there; made if missing')
+    .option('--disk <name=target>', 'write this disk to a file or block device; repeatable', collect)
+    .option('--skip <name>', 'with --to: leave this disk out; repeatable', collect)
+    .option('--overwrite', 'write over files that exist, and to block devices')
+    .option('--target-is-zero', 'the target reads as zeros already: do not write zeros')
+    .option('--allow-damaged', 'go on where the backup is damaged, with zeros; exits with 3 all the same')
+    .option('--workers <number>', 'threads (default: one a core)');
+}
+
+function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
+}
+
+function only(words: readonly string[]): string {
+  return words[0]!;
+}
+
+function all(words: readonly string[]): readonly string[] {
+  return words;
+}

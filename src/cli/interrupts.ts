@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// SIGINT, SIGTERM and SIGHUP: the first cancels what can be cancelled, the second ends the program at once.
+
+import { EXIT } from '../base/errors.js';
+import type { Output } from './output.js';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export class Interrupts {
+  readonly #process: NodeJS.Process;
+  readonly #output: Output;
+  #cancel: (() => void) | undefined;
+  #interrupted = false;
+
+  constructor(process: NodeJS.Process, output: Output) {
+    this.#process = process;
+    this.#output = output;
+  }
+
+  listen(): void {
+    for (const signal of SIGNALS) this.#process.on(signal, () => this.#onSignal());
+  }
+
+  /**
+   * Does work that clears up after itself when cancelled. A signal at any other time ends the program at once, as that
+   * is safe whatever it does.
+   */
+  async during<Result>(cancel: () => void, work: () => Promise<Result>): Promise<Result> {
+    this.#cancel = cancel;
+    try {
+      return await work();
+    } finally {
+      this.#cancel = undefined;
+    }
+  }
+
+  #onSignal(): void {
+    if (this.#interrupted || this.#cancel === undefined) {
+      this.#output.error('vmar: interrupted');
+      this.#process.exit(EXIT.interrupted);
+    }
+    this.#interrupted = true;
+    this.#output.notice('vmar: stopping; once more ends it at once');
+    this.#cancel();
+  }
+}

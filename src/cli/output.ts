@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// Everything that is written to the terminal goes through here. Standard output has results, and nothing else: text, or
+// with --json one document. Standard error has progress, notices and errors.
+
+import { systemErrorCode } from '../base/errors.js';
+import { createPaint, type Paint } from './paint.js';
+
+export interface OutputFlags {
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+}
+
+export class Output {
+  readonly #process: NodeJS.Process;
+  #json = false;
+  #quiet = false;
+  #verbose = false;
+  #failed = false;
+  #beforeLine: (() => void) | undefined;
+
+  constructor(process: NodeJS.Process) {
+    this.#process = process;
+  }
+
+  configure(flags: OutputFlags): void {
+    this.#json = flags.json === true;
+    this.#quiet = flags.quiet === true;
+    this.#verbose = flags.verbose === true;
+  }
+
+  get json(): boolean {
+    return this.#json;
+  }
+
+  get quiet(): boolean {
+    return this.#quiet;
+  }
+
+  /** True once standard output took no more, for another reason than that nobody reads it. */
+  get hasFailed(): boolean {
+    return this.#failed;
+  }
+
+  /** Colours for results. */
+  get paint(): Paint {
+    return createPaint(this.#json ? undefined : this.#process.stdout, this.#process.env);
+  }
+
+  /** What the user asked to see: the document with --json, else the text. */
+  result(document: () => unknown, text: () => string): void {
+    if (this.#json) this.document(document());
+    else this.#write(text());
+  }
+
+  /** What was done, for a command that does something: silent with --quiet. */
+  summary(document: () => unknown, text: () => string): void {
+    if (this.#json || !this.#quiet) this.result(document, text);
+  }
+
+  document(value: unknown): void {
+    this.#write(JSON.stringify(value));
+  }
+
+  /** Worth knowing; silent with --quiet. */
+  notice(text: string): void {
+    if (!this.#quiet) this.error(text);
+  }
+
+  debug(text: string): void {
+    if (this.#verbose) this.error(text);
+  }
+
+  error(text: string): void {
+    this.#beforeLine?.();
+    this.#process.stderr.write(`${text}\n`);
+  }
+
+  /** The terminal on standard error for a progress bar, or undefined where there is none. */
+  get progressTerminal(): NodeJS.WriteStream | undefined {
+    return this.#process.stderr.isTTY === true ? this.#process.stderr : undefined;
+  }
+
+  /** Called before a line is written to standard error, so that a bar can make room for it. */
+  set beforeLine(clear: (() => void) | undefined) {
+    this.#beforeLine = clear;
+  }
+
+  #write(text: string): void {
+    if (text === '') return;
+    const { stdout } = this.#process;
+    if (stdout.listenerCount('error') === 0) stdout.on('error', (error) => this.#onError(error));
+    stdout.write(`${text}\n`);
+  }
+
+  /** A reader that has seen enough, such as head, is no failure. */
+  #onError(error: unknown): void {
+    if (systemErrorCode(error) === 'EPIPE' || this.#failed) return;
+    this.#failed = true;
+    this.#process.exitCode = this.#process.exitCode || 1;
+    this.error(`vmar: standard output cannot be written: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}

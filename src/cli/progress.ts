@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// How far a long command is, on standard error: a bar on a terminal, a line every ten seconds elsewhere. What is done
+// within two seconds shows nothing.
+
+import type { SingleBar } from 'cli-progress';
+import { humanDuration, humanSize } from './human.js';
+import type { Output } from './output.js';
+import { RateMeter } from './rate-meter.js';
+
+const QUIET_MILLIS = 2000;
+const LINE_MILLIS = 10_000;
+const BAR_MILLIS = 200;
+
+export class Progress {
+  readonly #output: Output;
+  readonly #label: string;
+  readonly #startMillis = performance.now();
+  readonly #meter = new RateMeter(this.#startMillis);
+  #totalBytes = 0;
+  #doneBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #bar: SingleBar | undefined;
+
+  /** @param label what is done: "backing up" */
+  constructor(output: Output, label: string) {
+    this.#output = output;
+    this.#label = label;
+    if (output.quiet) return;
+    const terminal = output.progressTerminal;
+    if (terminal === undefined) this.#every(LINE_MILLIS, () => output.notice(this.#line()));
+    else this.#timer = setTimeout(() => void this.#startBar(terminal), QUIET_MILLIS).unref();
+  }
+
+  addTotal(bytes: number): void {
+    this.#totalBytes += bytes;
+  }
+
+  add(bytes: number): void {
+    this.setDone(this.#doneBytes + bytes);
+  }
+
+  setDone(bytes: number): void {
+    this.#doneBytes = bytes;
+    this.#meter.note(performance.now(), bytes);
+  }
+
+  /** Takes the bar away. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#output.beforeLine = undefined;
+    this.#bar?.stop();
+    this.#bar = undefined;
+  }
+
+  #every(millis: number, action: () => void): void {
+    this.#timer = setInterval(action, millis).unref();
+  }
+
+  async #startBar(terminal: NodeJS.WriteStream): Promise<void> {
+    const { SingleBar } = (await import('cli-progress')).default;
+    if (this.#timer === undefined) return;
+    this.#bar = new SingleBar({
+      stream: terminal,
+      format: `${this.#label} [{bar}] {percentage}%  {facts}`,
+      barCompleteChar: '#',
+      barIncompleteChar: '-',
+      barsize: 24,
+      clearOnComplete: true,
+      forceRedraw: true,
+      gracefulExit: false,
+    });
+    this.#bar.start(Math.max(1, this.#totalBytes), this.#doneBytes, { facts: this.#facts() });
+    this.#output.beforeLine = () => terminal.write('\r\u001b[K');
+    this.#every(BAR_MILLIS, () => {
+      this.#bar?.setTotal(Math.max(1, this.#totalBytes));
+      this.#bar?.update(Math.min(this.#doneBytes, Math.max(1, this.#totalBytes)), { facts: this.#facts() });
+    });
+  }
+
+  #line(): string {
+    const percent = this.#totalBytes > 0 ? Math.floor((100 * this.#doneBytes) / this.#totalBytes) : 0;
+    return `${this.#label}: ${percent} %, ${this.#facts()}`;
+  }
+
+  /** "1.2 GiB of 64 GiB, 512 MiB/s, 2 min 5 s left" */
+  #facts(): string {
+    const rate = this.#meter.rate(performance.now(), this.#doneBytes);
+    const left = rate > 0 ? `, ${humanDuration(Math.max(0, this.#totalBytes - this.#doneBytes) / rate)} left` : '';
+    return `${humanSize(this.#doneBytes)} of ${humanSize(this.#totalBytes)}, ${humanSize(Math.round(rate))}/s${left}`;
+  }
+}

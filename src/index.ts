@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// What users of the library see. Nothing of it writes to the terminal, reads the environment or ends the process.
+
+export { createImageSource, type ImageHost } from '../plugins/source-image/source-image.js';
+export { ArchiveSink } from './archive/archive-sink.js';
+export { type ArchiveTarget, type ArchiveVaultOptions, openArchiveVault } from './archive/archive-vault.js';
+export { type DatastoreVaultOptions, openDatastoreVault } from './archive/datastore-vault.js';
+export { type ChangedExtent, type DiffSide, diffDisks } from './archive/diff.js';
+export { createMachine, type Machine, type MachineOptions } from './archive/machine.js';
+export { type OpenBackup, openArchive, openBackup } from './archive/open-backup.js';
+export {
+  type DiskAssignment,
+  type RestoreBackupOptions,
+  type RestoreSummary,
+  restoreBackup,
+} from './archive/restore.js';
+export type { Vault } from './archive/vault.js';
+export type { DamageRecord, VerifyReport } from './archive/verify/damage.js';
+export { verifyArchive } from './archive/verify/verify-archive.js';
+export { type VerifyOptions, verifyDatastore } from './archive/verify/verify-datastore.js';
+export { type Clock, REAL_CLOCK } from './base/clock.js';
+export * from './base/errors.js';
+export { type Log, SILENT } from './base/log.js';
+export { type FileDeviceOptions, openFileDevice } from './block/file-device.js';
+export { BackupJob, type BackupJobOptions, type BackupJobState } from './jobs/backup-job.js';
+export type { JobProgress } from './jobs/progress.js';
+export { createExecutor, type Executor, type ExecutorOptions } from './pipeline/executor.js';
+export * from './plugin-api.js';
+export { type BackupRef, formatBackupId, type GuestRef, parseBackupId } from './store/backup-id.js';
+export { type Datastore, type DatastoreOptions, openDatastore } from './store/datastore.js';
+export { type InitOptions, initDatastore } from './store/init.js';
+export { listManifests, type ManifestList, type StoredManifest } from './store/manifests.js';

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Cuts a disk into what a backup does with it: whole clusters that are holes, however many, and stretches to read that
+// fit into one slot.
+
+import { BugError } from '../base/errors.js';
+import type { BlockDevice, BlockExtent } from '../block/device.js';
+
+/** Starts at a cluster; ends at one, or at the end of the disk. Data never crosses a multiple of `slotBytes`. */
+export interface Segment {
+  readonly kind: 'data' | 'zero';
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** How much of a disk one status request asks about. */
+const STATUS_BYTES = 2 ** 36;
+
+/**
+ * The segments of the whole disk, ascending, without gaps. A cluster that is partly data is data; neighbouring holes
+ * are one segment.
+ */
+export async function* segments(
+  device: BlockDevice,
+  clusterSizeBytes: number,
+  slotBytes: number,
+): AsyncGenerator<Segment, void, undefined> {
+  const cutter = new Cutter(device.lengthBytes, clusterSizeBytes, slotBytes);
+  for (let at = 0; at < device.lengthBytes; ) {
+    const extents = await device.blockStatus(at, Math.min(STATUS_BYTES, device.lengthBytes - at));
+    const before = at;
+    for (const extent of extents) {
+      at += extent.lengthBytes;
+      if (extent.offsetBytes + extent.lengthBytes !== at || extent.lengthBytes < 0 || at > device.lengthBytes) {
+        throw badStatus(device, extent);
+      }
+      yield* cutter.add(extent);
+    }
+    if (at === before) throw badStatus(device, extents[0]);
+  }
+  yield* cutter.end();
+}
+
+function badStatus(device: BlockDevice, extent: BlockExtent | undefined): BugError {
+  return new BugError(`${device.name}: a block status out of place: ${JSON.stringify(extent)}`);
+}
+
+/** Takes consecutive extents of a disk, gives segments. */
+class Cutter {
+  /** Up to here segments were given. */
+  #given = 0;
+  /** From `#given` up to here all is to be read; a cluster's edge or the end of the disk. */
+  #dataEnd = 0;
+
+  constructor(
+    private readonly lengthBytes: number,
+    private readonly clusterSizeBytes: number,
+    private readonly slotBytes: number,
+  ) {}
+
+  *add(extent: BlockExtent): Generator<Segment, void, undefined> {
+    if (extent.state === 'zero' || extent.lengthBytes === 0) return;
+    yield* this.#holeUpTo(extent.offsetBytes - (extent.offsetBytes % this.clusterSizeBytes));
+    const end = extent.offsetBytes + extent.lengthBytes;
+    const past = end % this.clusterSizeBytes;
+    this.#dataEnd = past === 0 ? end : Math.min(end - past + this.clusterSizeBytes, this.lengthBytes);
+    while (this.#slotEnd() <= this.#dataEnd) yield this.#giveData(this.#slotEnd());
+  }
+
+  *end(): Generator<Segment, void, undefined> {
+    yield* this.#holeUpTo(this.lengthBytes);
+    if (this.#dataEnd > this.#given) yield this.#giveData(this.#dataEnd);
+  }
+
+  /** If whole clusters lie between the data so far and `edge`, then gives that data and the hole. */
+  *#holeUpTo(edge: number): Generator<Segment, void, undefined> {
+    if (edge <= this.#dataEnd) return;
+    if (this.#dataEnd > this.#given) yield this.#giveData(this.#dataEnd);
+    const offsetBytes = this.#given;
+    this.#given = edge;
+    this.#dataEnd = edge;
+    yield { kind: 'zero', offsetBytes, lengthBytes: edge - offsetBytes };
+  }
+
+  #giveData(end: number): Segment {
+    const offsetBytes = this.#given;
+    this.#given = end;
+    return { kind: 'data', offsetBytes, lengthBytes: end - offsetBytes };
+  }
+
+  /** The end of the slot-sized window that `#given` lies in. */
+  #slotEnd(): number {
+    return this.#given - (this.#given % this.slotBytes) + this.slotBytes;
+  }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Runs tasks in the caller's thread, before the call returns. For tests, small jobs and single-core machines.
+
+import { FailedError } from '../base/errors.js';
+import { type CompressedFrame, compress, type Piece } from './compress.js';
+import type { Executor, ExecutorOptions } from './executor.js';
+import { type ExtractJob, type ExtractReport, extract } from './extract.js';
+import { hashSlot } from './hash-slot.js';
+import { checkLength, compressedFrame, joinPieces } from './slot-tasks.js';
+import type { Slot } from './slots.js';
+import type { Implementation } from './thread-tools.js';
+import { type VerifyJob, type VerifyReport, verifyExtents } from './verify-extents.js';
+
+export class InlineExecutor implements Executor {
+  readonly #options: ExecutorOptions;
+  readonly #implementation: Implementation;
+  #closed = false;
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options;
+    this.#implementation = options.implementation ?? 'native';
+  }
+
+  async hashSlot(slot: Slot, lengthBytes: number): Promise<void> {
+    this.#checkOpen();
+    checkLength(slot, lengthBytes);
+    hashSlot(slot.memory, lengthBytes, this.#options.hash, this.#implementation);
+  }
+
+  async compress(pieces: readonly Piece[], into: Slot): Promise<CompressedFrame> {
+    this.#checkOpen();
+    const runs = joinPieces(pieces, into).map((piece) => ({ ...piece, slot: piece.slot.memory }));
+    compress(runs, into.memory, this.#options.level, this.#options.hash, this.#implementation);
+    return compressedFrame(into);
+  }
+
+  async extract(job: ExtractJob): Promise<ExtractReport> {
+    this.#checkOpen();
+    const { target } = job;
+    const place = target.kind === 'file' ? target : { kind: target.kind, memory: target.slot.memory };
+    return extract(job, place, this.#options.hash, this.#implementation);
+  }
+
+  async verifyExtents(job: VerifyJob): Promise<VerifyReport> {
+    this.#checkOpen();
+    return verifyExtents(job, this.#implementation);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new FailedError('executor-closed', 'the work was called off');
+  }
+}

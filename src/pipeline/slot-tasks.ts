@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// What every executor does around the tasks on slots: checks before they touch memory, and reads their result.
+
+import { BugError } from '../base/errors.js';
+import type { CompressedFrame, Piece } from './compress.js';
+import type { Slot } from './slots.js';
+
+export function checkLength(slot: Slot, lengthBytes: number): void {
+  if (lengthBytes > 0 && lengthBytes <= slot.bytes.byteLength) return;
+  throw new BugError(`a slot of ${slot.bytes.byteLength} bytes was said to hold ${lengthBytes}`);
+}
+
+/** Joins pieces that are neighbours in one slot: a single run is compressed where it lies, without a copy. */
+export function joinPieces(pieces: readonly Piece[], into: Slot): Piece[] {
+  const runs: { slot: Slot; offsetBytes: number; lengthBytes: number }[] = [];
+  let total = 0;
+  for (const { slot, offsetBytes, lengthBytes } of pieces) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.slot === slot && last.offsetBytes + last.lengthBytes === offsetBytes) {
+      last.lengthBytes += lengthBytes;
+    } else {
+      runs.push({ slot, offsetBytes, lengthBytes });
+    }
+    if (slot === into || offsetBytes + lengthBytes > slot.bytes.byteLength) throw new BugError('a piece is out of place');
+    total += lengthBytes;
+  }
+  if (total === 0 || total > into.bytes.byteLength) throw new BugError(`a frame cannot hold ${total} bytes`);
+  return runs;
+}
+
+/** The result that `compress` left in the slot's result area. */
+export function compressedFrame(into: Slot): CompressedFrame {
+  const { frame, seal } = into.memory;
+  return { codec: frame[0] === 1 ? 1 : 0, storedBytes: frame[1]!, rawBytes: frame[2]!, seal: Uint8Array.from(seal) };
+}

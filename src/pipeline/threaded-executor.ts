@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// Runs tasks in worker threads, first come first served. The main thread moves descriptors only.
+
+import { BugError, FailedError } from '../base/errors.js';
+import type { CompressedFrame, Piece } from './compress.js';
+import type { Executor, ExecutorOptions } from './executor.js';
+import type { ExtractJob, ExtractReport, ExtractTarget, FileTarget } from './extract.js';
+import { type Answer, COMPRESS, type ExtractTask, HASH_SLOT, packFrames } from './messages.js';
+import { checkLength, compressedFrame, joinPieces } from './slot-tasks.js';
+import type { Slot, SlotPool } from './slots.js';
+import type { VerifyJob, VerifyReport } from './verify-extents.js';
+import { WorkerTeam } from './worker-team.js';
+
+export class ThreadedExecutor implements Executor {
+  readonly #team: WorkerTeam;
+  readonly #pools: Map<SlotPool, number>;
+  /** Targets that refused O_DIRECT: their next jobs do not try again. */
+  readonly #refused = new WeakSet<FileTarget>();
+
+  /** `entry` replaces the threads' program, in tests of its death. */
+  constructor(options: ExecutorOptions, entry = new URL('./worker.js', import.meta.url)) {
+    const { hash, level, pools, workers, implementation = 'native' } = options;
+    this.#pools = new Map(pools.map((pool, index) => [pool, index]));
+    const settings = { hash, level, implementation, pools: pools.map((pool) => pool.shared) };
+    this.#team = new WorkerTeam(workers, settings, entry);
+  }
+
+  async hashSlot(slot: Slot, lengthBytes: number): Promise<void> {
+    checkLength(slot, lengthBytes);
+    await this.#team.run([HASH_SLOT, this.#poolOf(slot), slot.index, lengthBytes]);
+  }
+
+  async compress(pieces: readonly Piece[], into: Slot): Promise<CompressedFrame> {
+    const task = [COMPRESS, this.#poolOf(into), into.index];
+    for (const { slot, offsetBytes, lengthBytes } of joinPieces(pieces, into)) {
+      task.push(this.#poolOf(slot), slot.index, offsetBytes, lengthBytes);
+    }
+    await this.#team.run(task);
+    return compressedFrame(into);
+  }
+
+  async extract(job: ExtractJob): Promise<ExtractReport> {
+    const { fd, object, frames, target } = job;
+    const { numbers, hashes } = packFrames(frames);
+    const task: ExtractTask = { task: 'extract', fd, object, numbers, hashes, target: this.#placeOf(target) };
+    const report = reportOf<ExtractReport>(await this.#team.run(task, [numbers.buffer, hashes.buffer]));
+    if (report.directRefused && target.kind === 'file') this.#refused.add(target);
+    return report;
+  }
+
+  async verifyExtents(job: VerifyJob): Promise<VerifyReport> {
+    return reportOf<VerifyReport>(await this.#team.run({ task: 'verify', job: cloneable(job) }));
+  }
+
+  close(): Promise<void> {
+    return this.#team.close();
+  }
+
+  #placeOf(target: ExtractTarget): ExtractTask['target'] {
+    if (target.kind === 'slot') return { kind: 'slot', pool: this.#poolOf(target.slot), slot: target.slot.index };
+    const { kind, fd, alignment, object } = target;
+    const directFd = this.#refused.has(target) ? -1 : target.directFd;
+    return { kind, fd, directFd, alignment, ...(object === undefined ? {} : { object }) };
+  }
+
+  #poolOf(slot: Slot): number {
+    const index = this.#pools.get(slot.pool);
+    if (index === undefined) throw new BugError('a slot is of a pool that the executor was not told of');
+    return index;
+  }
+}
+
+/** Only what a worker needs: a caller's object may hold more than can be cloned, its id be a view of a large buffer. */
+function cloneable(job: VerifyJob): VerifyJob {
+  const { fd, object, hash, from, to, firstSequence, firstFrame, mode, implementation, stopAfterBytes } = job;
+  return {
+    ...{ fd, object, hash, from, to, firstSequence, firstFrame, mode },
+    ...(implementation === undefined ? {} : { implementation }),
+    ...(stopAfterBytes === undefined ? {} : { stopAfterBytes }),
+    containerId: Uint8Array.from(job.containerId),
+  };
+}
+
+function reportOf<T>(answer: Answer): T {
+  if (typeof answer === 'number' || !('report' in answer)) throw new FailedError('worker-failed', 'a worker gave no report');
+  return answer.report as T;
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// The entry of a worker thread. It imports only what tasks need, because starting it is on the way of the first cluster.
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { type Run, compress } from './compress.js';
+import { encodeError } from './error-message.js';
+import { extract } from './extract.js';
+import { hashSlot } from './hash-slot.js';
+import { type Answer, DONE, HASH_SLOT, type SlotTask, type Task, unpackFrames, type WorkerSettings } from './messages.js';
+import { SlotMemory } from './slot-memory.js';
+import { verifyExtents } from './verify-extents.js';
+
+const settings = workerData as WorkerSettings;
+const { hash, level, implementation } = settings;
+const slots: SlotMemory[][] = settings.pools.map(() => []);
+
+function slotOf(pool: number, index: number): SlotMemory {
+  const known = slots[pool]!;
+  known[index] ??= new SlotMemory(settings.pools[pool]!, index);
+  return known[index];
+}
+
+function runSlotTask(task: SlotTask): typeof DONE {
+  const slot = slotOf(task[1]!, task[2]!);
+  if (task[0] === HASH_SLOT) {
+    hashSlot(slot, task[3]!, hash, implementation);
+    return DONE;
+  }
+  const runs: Run[] = [];
+  for (let at = 3; at < task.length; at += 4) {
+    runs.push({ slot: slotOf(task[at]!, task[at + 1]!), offsetBytes: task[at + 2]!, lengthBytes: task[at + 3]! });
+  }
+  compress(runs, slot, level, hash, implementation);
+  return DONE;
+}
+
+function run(task: Task): Answer {
+  if (!('task' in task)) return runSlotTask(task);
+  if (task.task === 'verify') return { report: verifyExtents(task.job, implementation) };
+  const { fd, object, target } = task;
+  const frames = unpackFrames(task.numbers, task.hashes);
+  const place = target.kind === 'file' ? target : { kind: target.kind, memory: slotOf(target.pool, target.slot) };
+  return { report: extract({ fd, object, frames }, place, hash, implementation) };
+}
+
+const port = parentPort!;
+port.on('message', (task: Task) => {
+  let answer: Answer;
+  try {
+    answer = run(task);
+  } catch (error) {
+    answer = { error: encodeError(error) };
+  }
+  port.postMessage(answer);
+});

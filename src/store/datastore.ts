@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// A datastore that is open: what its superblock says, where its parts are, and the chunk index when it is wanted.
+
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { checkFeatures } from '../../formats/vmar/features.js';
+import { decodeSuperblock, type Superblock } from '../../formats/vmar/superblock.js';
+import { DamageError, FailedError, NotFoundError } from '../base/errors.js';
+import { type Log, SILENT } from '../base/log.js';
+import { ChunkIndex } from './chunk-index.js';
+import type { StoreFs } from './fs.js';
+import { type PackId, superblockPath } from './layout.js';
+import { RealFs } from './real-fs.js';
+import { Session, type SessionKind } from './session.js';
+import { readSmallFile } from './small-file.js';
+import { listPacks, readPackTable } from './stored-packs.js';
+
+/** A superblock is some hundred bytes; damage must not make us read a whole disk. */
+const MOST_SUPERBLOCK_BYTES = 1 << 20;
+
+export interface DatastoreOptions {
+  /** Where hosts keep what can be made again; the index lies in a directory of its own in it. */
+  readonly cacheDir: string;
+  readonly fs?: StoreFs;
+  readonly log?: Log;
+}
+
+export class Datastore {
+  readonly root: string;
+  readonly superblock: Superblock;
+  readonly cacheDir: string;
+  readonly fs: StoreFs;
+  readonly log: Log;
+  #index: Promise<ChunkIndex> | undefined;
+
+  constructor(root: string, superblock: Superblock, options: DatastoreOptions) {
+    this.root = root;
+    this.superblock = superblock;
+    this.cacheDir = options.cacheDir;
+    this.fs = options.fs ?? new RealFs();
+    this.log = options.log ?? SILENT;
+  }
+
+  /**
+   * Begins a session; nothing of the datastore is used outside of one by whoever must not lose it meanwhile.
+   * @throws FailedError if the session would write and the store has a feature that we may only read.
+   */
+  async beginSession(kind: SessionKind): Promise<Session> {
+    if (kind !== 'read') {
+      checkFeatures(this.superblock.features, superblockPath(this.root), { forWriting: true });
+    }
+    return await Session.begin(this, kind);
+  }
+
+  /** The ids of all packs, from the directory tree; in no order. */
+  async listPackIds(): Promise<PackId[]> {
+    return (await listPacks(this.root)).ids;
+  }
+
+  /**
+   * The chunk index, brought up to date with the packs when first asked for. Packs whose tables are damaged are left
+   * out of it, with a warning.
+   */
+  index(): Promise<ChunkIndex> {
+    this.#index ??= this.#openIndex();
+    return this.#index;
+  }
+
+  async #openIndex(): Promise<ChunkIndex> {
+    const index = await ChunkIndex.open(this.cacheDir, this.superblock, this.log);
+    try {
+      const { unreadable } = await index.reconcile(await this.listPackIds(), (id) => readPackTable(this.root, id));
+      for (const { packId, error } of unreadable) {
+        this.log.warn(`pack ${packId} is not used: ${error instanceof Error ? error.message : String(error)}`);
+      }
+      return index;
+    } catch (error) {
+      await index.close();
+      throw error;
+    }
+  }
+
+  /** Closes the index, if it was opened. Sessions are ended by whoever began them. */
+  async close(): Promise<void> {
+    const index = this.#index;
+    this.#index = undefined;
+    await index?.then(
+      (opened) => opened.close(),
+      () => undefined,
+    );
+  }
+}
+
+/**
+ * Opens a datastore; reads its superblock and nothing else.
+ * @throws FailedError if there is no datastore or a newer one, DamageError if its superblock is damaged or gone.
+ */
+export async function openDatastore(root: string, options: DatastoreOptions): Promise<Datastore> {
+  const path = superblockPath(root);
+  let superblock: Superblock;
+  try {
+    superblock = decodeSuperblock(await readSmallFile(path, MOST_SUPERBLOCK_BYTES), path);
+  } catch (error) {
+    if (error instanceof DamageError || error instanceof NotFoundError) throw await whatIsThere(root, error);
+    throw error;
+  }
+  checkFeatures(superblock.features, path, { forWriting: false });
+  return new Datastore(root, superblock, options);
+}
+
+/** With packs or manifests beside it, a superblock that is damaged or missing is damage; else this is no datastore. */
+async function whatIsThere(root: string, error: DamageError | NotFoundError): Promise<Error> {
+  const isStore = (await exists(join(root, 'packs'))) || (await exists(join(root, 'manifests')));
+  if (isStore && error instanceof DamageError) return error;
+  if (isStore) {
+    return new DamageError('superblock-missing', 'the superblock of the datastore is gone', {
+      object: superblockPath(root),
+      offsetBytes: 0,
+      advice: 'Put it back from a copy; if `vmar init` was cut off here, run that again.',
+    });
+  }
+  return new FailedError('not-a-datastore', (await exists(root)) ? 'this is not a datastore' : 'no such directory', {
+    object: root,
+    advice: 'Check that it is mounted; `vmar init` makes a new one.',
+    cause: error,
+  });
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// A StoreFile that goes past the page cache (O_DIRECT): packs are large and not read back soon, and writing them through
+// the cache costs several times the processor time and pushes everything else out of it.
+//
+// What is written is copied into blocks of aligned memory; full blocks are written by the thread pool, several at once.
+// What does not fill a whole disk block goes through the plain descriptor, at `fsync` or `close`. The plain descriptor is
+// also what remains where the file system refuses (EINVAL).
+
+import type { FileHandle } from 'node:fs/promises';
+import { BugError, type VmarError } from '../base/errors.js';
+import { writeFully } from './buffered-file.js';
+import { type StoreFile, storeFailure, systemCode } from './fs.js';
+import { STAGING_BYTES, type StagingBlock, takeBlock, giveBlock } from './staging.js';
+
+/** Logical block size of any disk there is; also the alignment of the memory. */
+const ALIGNMENT = 4096;
+const MOST_IN_FLIGHT = 8;
+
+export class DirectFile implements StoreFile {
+  readonly path: string;
+  readonly #plain: FileHandle;
+  #direct: FileHandle | undefined;
+  #block: StagingBlock | undefined;
+  /** Bytes in `#block`, and where in the file it begins. */
+  #used = 0;
+  #blockAt = 0;
+  readonly #inFlight = new Set<Promise<void>>();
+  #failure: VmarError | undefined;
+  #failureTold = false;
+  #closed = false;
+
+  constructor(path: string, plain: FileHandle, direct: FileHandle) {
+    this.path = path;
+    this.#plain = plain;
+    this.#direct = direct;
+  }
+
+  async write(buffers: readonly Uint8Array[], offsetBytes: number): Promise<void> {
+    this.#check();
+    if (offsetBytes !== this.#blockAt + this.#used) {
+      throw new BugError(`${this.path} is written at ${offsetBytes}, but ends at ${this.#blockAt + this.#used}`);
+    }
+    for (const buffer of buffers) {
+      for (let done = 0; done < buffer.byteLength; ) {
+        const block = (this.#block ??= takeBlock());
+        const piece = buffer.subarray(done, done + STAGING_BYTES - this.#used);
+        block.set(piece, this.#used);
+        this.#used += piece.byteLength;
+        done += piece.byteLength;
+        if (this.#used === STAGING_BYTES) await this.#send();
+      }
+    }
+  }
+
+  /** Sends the staged block on its way, once there is room. */
+  async #send(): Promise<void> {
+    while (this.#inFlight.size >= MOST_IN_FLIGHT) await Promise.race(this.#inFlight);
+    this.#check();
+    const block = this.#block!;
+    this.#block = undefined;
+    const writing = this.#writeBlock(block, this.#used, this.#blockAt).finally(() => {
+      giveBlock(block);
+      this.#inFlight.delete(writing);
+    });
+    this.#inFlight.add(writing);
+    this.#blockAt += this.#used;
+    this.#used = 0;
+  }
+
+  /** Never rejects: a failure is kept, for whoever calls next. */
+  async #writeBlock(block: StagingBlock, lengthBytes: number, offsetBytes: number): Promise<void> {
+    try {
+      const whole = lengthBytes - (lengthBytes % ALIGNMENT);
+      const done = await this.#writeDirect(block.subarray(0, whole), offsetBytes);
+      await writeFully(this.#plain, block.subarray(done, lengthBytes), offsetBytes + done);
+    } catch (error) {
+      this.#failure ??= storeFailure(error, 'write', this.path);
+    }
+  }
+
+  /** How many bytes went past the cache: all, or fewer where the file system refuses or a write came up short. */
+  async #writeDirect(bytes: Uint8Array, offsetBytes: number): Promise<number> {
+    const direct = this.#direct;
+    if (direct === undefined || bytes.byteLength === 0) return 0;
+    try {
+      const { bytesWritten } = await direct.write(bytes, 0, bytes.byteLength, offsetBytes);
+      return bytesWritten;
+    } catch (error) {
+      if (systemCode(error) !== 'EINVAL') throw error;
+      return 0;
+    }
+  }
+
+  /** Writes what is staged; afterwards the file is as long as it should be, or a failure is kept. */
+  async #drain(): Promise<void> {
+    if (this.#used > 0 && this.#failure === undefined) await this.#send().catch(() => undefined);
+    await Promise.all(this.#inFlight);
+  }
+
+  async fsync(): Promise<void> {
+    this.#check();
+    await this.#drain();
+    this.#check();
+    try {
+      // One inode, so one sync; both descriptors were open before anything was written, and each learns of every error.
+      await this.#plain.sync();
+    } catch (error) {
+      this.#failure ??= storeFailure(error, 'make the file durable', this.path);
+    }
+    this.#check();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#drain();
+    this.#closed = true;
+    if (this.#block !== undefined) giveBlock(this.#block);
+    this.#block = undefined;
+    const results = await Promise.allSettled([this.#direct?.close(), this.#plain.close()]);
+    for (const result of results) {
+      if (result.status === 'rejected') this.#failure ??= storeFailure(result.reason, 'close', this.path);
+    }
+    if (this.#failure === undefined || this.#failureTold) return;
+    this.#failureTold = true;
+    throw this.#failure;
+  }
+
+  #check(): void {
+    if (this.#closed) throw new BugError(`${this.path} is used after it was closed`);
+    if (this.#failure === undefined) return;
+    this.#failureTold = true;
+    throw this.#failure;
+  }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// Locks between processes: flock on an empty file. The kernel gives a lock up when its process ends, however it ends, so
+// none is ever stale. docs/LOCKING.md says which operation takes which.
+
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type Clock, REAL_CLOCK } from '../base/clock.js';
+import { BusyError } from '../base/errors.js';
+import { flock } from '../base/syscalls.js';
+import { formatGuest, type GuestRef } from './backup-id.js';
+import { type StoreFs, storeFailure, systemCode } from './fs.js';
+import { guestLockPath } from './layout.js';
+
+export type LockMode = 'shared' | 'exclusive';
+
+/** A lock that is held until `release`, or until the process ends. */
+export interface Lock {
+  readonly path: string;
+  readonly mode: LockMode;
+  /** May be called twice. */
+  release(): Promise<void>;
+}
+
+class FileLock implements Lock {
+  readonly path: string;
+  readonly mode: LockMode;
+  #handle: FileHandle | undefined;
+
+  constructor(path: string, mode: LockMode, handle: FileHandle) {
+    this.path = path;
+    this.mode = mode;
+    this.#handle = handle;
+  }
+
+  async release(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    await handle?.close();
+  }
+}
+
+/**
+ * Takes the lock if nobody holds one that excludes it; undefined if somebody does. Makes the file, empty, if it is not
+ * there. The lock is on the file that has the name once it is held, not on one that was removed meanwhile.
+ */
+export async function tryLock(fs: StoreFs, path: string, mode: LockMode): Promise<Lock | undefined> {
+  for (;;) {
+    const handle = await openOrCreate(fs, path);
+    const lock = await lockOpened(handle, path, mode);
+    if (lock !== 'gone') return lock;
+  }
+}
+
+/** As tryLock, but a file that is not there is not made; undefined then too. */
+export async function tryLockExisting(path: string, mode: LockMode): Promise<Lock | undefined> {
+  const handle = await openExisting(path);
+  if (handle === undefined) return undefined;
+  const lock = await lockOpened(handle, path, mode);
+  return lock === 'gone' ? undefined : lock;
+}
+
+async function lockOpened(handle: FileHandle, path: string, mode: LockMode): Promise<Lock | undefined | 'gone'> {
+  try {
+    const held = flock(handle.fd, mode, { wait: false });
+    if (held && (await isAt(handle, path))) return new FileLock(path, mode, handle);
+    await handle.close();
+    return held ? 'gone' : undefined;
+  } catch (error) {
+    await handle.close();
+    throw storeFailure(error, 'lock', path);
+  }
+}
+
+/** Whether the open file still is what the path names. */
+async function isAt(handle: FileHandle, path: string): Promise<boolean> {
+  const mine = await handle.stat();
+  try {
+    const named = await stat(path);
+    return named.ino === mine.ino && named.dev === mine.dev;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+async function openExisting(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r+');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw storeFailure(error, 'open the lock', path);
+  }
+}
+
+async function openOrCreate(fs: StoreFs, path: string): Promise<FileHandle> {
+  for (;;) {
+    const handle = await openExisting(path);
+    if (handle !== undefined) return handle;
+    try {
+      await (await fs.createFile(path)).close();
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+    }
+  }
+}
+
+const POLL_MILLIS = 100;
+
+export interface WaitOptions {
+  /** How long to wait for the lock; 0 (the default) not at all, Infinity for ever. */
+  readonly waitSeconds?: number;
+  /** Ends the waiting with InterruptedError. */
+  readonly signal?: AbortSignal;
+  readonly clock?: Clock;
+}
+
+/** Takes the lock, waiting for it as long as the options say; undefined if it was not to be had. */
+export async function waitLock(
+  fs: StoreFs,
+  path: string,
+  mode: LockMode,
+  options: WaitOptions = {},
+): Promise<Lock | undefined> {
+  const clock = options.clock ?? REAL_CLOCK;
+  const end = clock.monotonicMillis() + (options.waitSeconds ?? 0) * 1000;
+  for (;;) {
+    const lock = await tryLock(fs, path, mode);
+    if (lock !== undefined) return lock;
+    const leftMillis = end - clock.monotonicMillis();
+    if (leftMillis <= 0) return undefined;
+    await clock.sleep(Math.min(POLL_MILLIS, leftMillis), options.signal);
+  }
+}
+
+/**
+ * The lock that whoever adds, removes or changes backups of a guest holds.
+ * @throws BusyError if another holds it and goes on holding it while we wait.
+ */
+export async function lockGuest(fs: StoreFs, root: string, guest: GuestRef, options: WaitOptions = {}): Promise<Lock> {
+  const lock = await waitLock(fs, guestLockPath(root, guest), 'exclusive', options);
+  if (lock !== undefined) return lock;
+  throw new BusyError('guest-busy', 'another vmar is working on the backups of this guest', {
+    object: formatGuest(guest),
+    advice: 'Run it again later, or with --wait.',
+  });
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Walks manifests/: which guests there are, and the names of their backups. Opens no file.
+
+import type { Dirent } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isName, isNamespace } from '../../formats/vmar/names.js';
+import { compareBackups, type BackupRef, type GuestRef } from './backup-id.js';
+import { storeFailure, systemCode } from './fs.js';
+import { guestDirectory, parseGuestFile, sidecarName } from './layout.js';
+
+export interface ManifestNames {
+  /** In the order of `compareBackups`. */
+  readonly backups: BackupRef[];
+  /** Paths of what does not belong there: no name of ours, or a sidecar without a manifest. */
+  readonly strange: string[];
+}
+
+/** The names of all backups, or of one guest's. */
+export async function listManifestNames(root: string, guest?: GuestRef): Promise<ManifestNames> {
+  const names: ManifestNames = { backups: [], strange: [] };
+  if (guest === undefined) await walkNamespace(names, root, '');
+  else await addGuest(names, root, guest);
+  names.backups.sort(compareBackups);
+  return names;
+}
+
+async function walkNamespace(names: ManifestNames, root: string, namespace: string): Promise<void> {
+  const directory = join(root, 'manifests', namespace);
+  for (const entry of await entriesOf(directory)) {
+    const path = join(directory, entry.name);
+    const inner = namespace === '' ? entry.name : `${namespace}/${entry.name}`;
+    if (!entry.isDirectory()) names.strange.push(path);
+    else if (entry.name === 'vm') await addGuests(names, root, namespace);
+    else if (isNamespace(inner)) await walkNamespace(names, root, inner);
+    else names.strange.push(path);
+  }
+}
+
+async function addGuests(names: ManifestNames, root: string, namespace: string): Promise<void> {
+  const directory = join(root, 'manifests', namespace, 'vm');
+  for (const entry of await entriesOf(directory)) {
+    if (!entry.isDirectory() || !isName(entry.name)) names.strange.push(join(directory, entry.name));
+    else await addGuest(names, root, { namespace, guestType: 'vm', guestId: entry.name });
+  }
+}
+
+async function addGuest(names: ManifestNames, root: string, guest: GuestRef): Promise<void> {
+  const directory = guestDirectory(root, guest);
+  const { namespace, guestType, guestId } = guest;
+  const entries = await entriesOf(directory);
+  const times = new Set<number>();
+  const sidecars: number[] = [];
+  for (const entry of entries) {
+    const file = entry.isFile() ? parseGuestFile(entry.name) : undefined;
+    if (file === undefined) names.strange.push(join(directory, entry.name));
+    else if (file.kind === 'sidecar') sidecars.push(file.timeSeconds);
+    else times.add(file.timeSeconds);
+  }
+  for (const timeSeconds of times) names.backups.push({ namespace, guestType, guestId, timeSeconds });
+  for (const time of sidecars) if (!times.has(time)) names.strange.push(join(directory, sidecarName(time)));
+}
+
+async function entriesOf(path: string): Promise<Dirent[]> {
+  try {
+    return await readdir(path, { withFileTypes: true });
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw storeFailure(error, 'list the directory', path);
+  }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+// A session is one command's presence in a datastore: a lock file that lives as long as its process, and a directory of
+// its own in tmp/. It begins before the command writes or reads anything else, so that whoever removes things later (gc)
+// sees who may still need them. What dead sessions left is removed by the next one that begins.
+
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FailedError } from '../base/errors.js';
+import type { Log } from '../base/log.js';
+import { makeDirectories, removeTree, unlessMissing } from './directory-tree.js';
+import { type StoreFs, storeFailure, systemCode } from './fs.js';
+import { parseSessionLock, sessionLockPath, sessionTmpPath } from './layout.js';
+import { type Lock, tryLock, tryLockExisting } from './locks.js';
+
+/** `read` needs to write nothing, and so works on a read-only datastore; the others do not. */
+export type SessionKind = 'backup' | 'read' | 'maintenance';
+
+/** What a session needs to know of its datastore. */
+export interface SessionPlace {
+  readonly root: string;
+  readonly fs: StoreFs;
+  readonly log: Log;
+}
+
+/** Reading must work on a read-only datastore, and on a full one. */
+const CANNOT_WRITE: ReadonlySet<string | undefined> = new Set(['EROFS', 'EACCES', 'EPERM', 'ENOSPC', 'EDQUOT']);
+
+export class Session {
+  /** 32 hex digits, random. */
+  readonly id: string;
+  readonly kind: SessionKind;
+  readonly #place: SessionPlace;
+  #lock: Lock | undefined;
+  #tmpDir: string | undefined;
+
+  private constructor(place: SessionPlace, id: string, kind: SessionKind) {
+    this.#place = place;
+    this.id = id;
+    this.kind = kind;
+  }
+
+  /** Begins a session, and removes what dead ones left. */
+  static async begin(place: SessionPlace, kind: SessionKind): Promise<Session> {
+    const session = new Session(place, randomBytes(16).toString('hex'), kind);
+    try {
+      await session.#settleIn();
+    } catch (error) {
+      if (kind !== 'read' || !CANNOT_WRITE.has(systemCode(error))) {
+        await session.end().catch(() => undefined);
+        throw error;
+      }
+      const without = session.#lock === undefined ? 'a lock, so a `vmar gc` elsewhere can interfere' : 'temporary files';
+      place.log.warn(`${place.root} cannot be written to; reading without ${without}`);
+    }
+    if (session.#lock !== undefined) await sweepDeadSessions(place, session.id);
+    return session;
+  }
+
+  /** Lock first, directory second: a directory without a lock is a dead session's. */
+  async #settleIn(): Promise<void> {
+    const { root, fs } = this.#place;
+    for (const name of ['locks', 'tmp']) {
+      // Copies of a datastore may lack directories that were empty.
+      if (!existsSync(join(root, name))) await makeDirectories(fs, root, join(root, name));
+    }
+    this.#lock = await lockOwn(this.#place, this.id);
+    const tmpDir = sessionTmpPath(root, this.id);
+    await fs.mkdir(tmpDir);
+    this.#tmpDir = tmpDir;
+  }
+
+  /** A directory of the session's own, empty at first, that goes with it. A read session may have none. */
+  get tmpDir(): string {
+    if (this.#tmpDir !== undefined) return this.#tmpDir;
+    throw new FailedError('read-only', 'the datastore cannot be written to, and this needs room for temporary files', {
+      object: this.#place.root,
+      advice: 'Mount it writable and run it again.',
+    });
+  }
+
+  get hasTmpDir(): boolean {
+    return this.#tmpDir !== undefined;
+  }
+
+  /** A path for a new temporary file. */
+  temporaryPath(word: string): string {
+    return join(this.tmpDir, `${word}-${randomBytes(8).toString('hex')}`);
+  }
+
+  /** Removes the session's directory and gives up its lock; may be called twice. */
+  async end(): Promise<void> {
+    const lock = this.#lock;
+    if (lock === undefined) return;
+    this.#lock = undefined;
+    try {
+      if (this.#tmpDir !== undefined) await removeTree(this.#place.fs, this.#tmpDir);
+      await unlessMissing(this.#place.fs.unlink(lock.path));
+    } finally {
+      await lock.release();
+    }
+  }
+}
+
+/** Between the making of the file and its locking a sweep may have removed it: tryLock then makes it anew. */
+async function lockOwn(place: SessionPlace, id: string): Promise<Lock> {
+  for (;;) {
+    const lock = await tryLock(place.fs, sessionLockPath(place.root, id), 'exclusive');
+    if (lock !== undefined) return lock;
+    // A sweep holds the lock just now; it is about to remove the file.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** The ids of sessions that have a lock file, dead ones too. */
+async function listSessions(root: string): Promise<string[]> {
+  const names = await listNames(join(root, 'locks'));
+  return names.flatMap((name) => parseSessionLock(name) ?? []);
+}
+
+async function listNames(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    throw storeFailure(error, 'list the directory', path);
+  }
+}
+
+/**
+ * Removes what dead sessions left; what cannot be removed now is left to the next session. A session's lock file is made before its directory and removed after it: whoever
+ * holds the lock of another session, or finds a directory without a lock file, finds it dead.
+ */
+async function sweepDeadSessions(place: SessionPlace, ownId: string): Promise<void> {
+  const directories = (await listNames(join(place.root, 'tmp'))).filter((name) => isSessionId(name) && name !== ownId);
+  const locked = new Set(await listSessions(place.root));
+  for (const id of locked) if (id !== ownId) await sweepOne(place, id, () => sweepLocked(place, id));
+  for (const id of directories) {
+    if (!locked.has(id)) await sweepOne(place, id, () => removeTree(place.fs, sessionTmpPath(place.root, id)));
+  }
+}
+
+async function sweepOne(place: SessionPlace, id: string, sweep: () => Promise<void>): Promise<void> {
+  try {
+    await sweep();
+  } catch (error) {
+    place.log.warn(`what the dead session ${id} left cannot be removed: ${String(error)}`);
+  }
+}
+
+async function sweepLocked(place: SessionPlace, id: string): Promise<void> {
+  const lock = await tryLockExisting(sessionLockPath(place.root, id), 'exclusive');
+  if (lock === undefined) return;
+  try {
+    const tmpDir = sessionTmpPath(place.root, id);
+    await removeTree(place.fs, tmpDir);
+    await unlessMissing(place.fs.unlink(lock.path));
+    place.log.debug(`removed what the dead session ${id} left`);
+  } finally {
+    await lock.release();
+  }
+}
+
+function isSessionId(name: string): boolean {
+  return parseSessionLock(`session-${name}.lock`) !== undefined;
+}
+
+/** The ids of the other sessions that live now: their lock is held. For whoever must wait until each has ended. */
+export async function liveSessions(root: string, ownId: string): Promise<string[]> {
+  const live: string[] = [];
+  for (const id of await listSessions(root)) {
+    if (id === ownId) continue;
+    const lock = await tryLockExisting(sessionLockPath(root, id), 'shared');
+    if (lock === undefined) live.push(id);
+    else await lock.release();
+  }
+  return live;
+}

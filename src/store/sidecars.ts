@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// What may change about a backup: labels, notes, protection. It lies beside the manifest and names it by digest.
+
+import { dirname } from 'node:path';
+import type { HashName } from '../../formats/vmar/hash.js';
+import { MAX_MANIFEST_BYTES } from '../../formats/vmar/limits.js';
+import { decodeSidecar, encodeSidecar, type Sidecar } from '../../formats/vmar/sidecar.js';
+import { bytesEqual } from '../base/bytes.js';
+import { NotFoundError } from '../base/errors.js';
+import type { BackupRef } from './backup-id.js';
+import { sidecarPath } from './layout.js';
+import type { Session, SessionPlace } from './session.js';
+import { readSmallFile, writeDurably } from './small-file.js';
+
+/**
+ * The backup's sidecar; undefined if it has none. One that names another manifest was left by a forget that was cut off,
+ * and counts as none.
+ * @throws DamageError if it is damaged.
+ */
+export async function readSidecar(
+  root: string,
+  backup: BackupRef,
+  manifestDigest: Uint8Array,
+): Promise<Sidecar | undefined> {
+  const path = sidecarPath(root, backup);
+  let bytes: Uint8Array;
+  try {
+    bytes = await readSmallFile(path, MAX_MANIFEST_BYTES);
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
+  const sidecar = decodeSidecar(bytes, path);
+  return bytesEqual(sidecar.manifestDigest, manifestDigest) ? sidecar : undefined;
+}
+
+/** Puts a sidecar in place of the one there is, if any, in one durable step. The caller holds the guest's lock. */
+export async function writeSidecar(
+  place: SessionPlace,
+  session: Session,
+  backup: BackupRef,
+  sidecar: Sidecar,
+  hash: HashName,
+): Promise<void> {
+  const temporary = session.temporaryPath('sidecar');
+  const path = sidecarPath(place.root, backup);
+  await writeDurably(place.fs, temporary, encodeSidecar(sidecar, hash));
+  await place.fs.rename(temporary, path);
+  await place.fs.fsyncDirectory(dirname(path));
+}

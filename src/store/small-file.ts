@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// Whole small files of a datastore: read up to a limit, or made durable.
+
+import { open } from 'node:fs/promises';
+import { DamageError, NotFoundError } from '../base/errors.js';
+import { type StoreFs, storeFailure, systemCode } from './fs.js';
+
+/**
+ * The content of a file.
+ * @throws NotFoundError if there is none, DamageError if it is larger than `mostBytes` or cannot be read (EIO).
+ */
+export async function readSmallFile(path: string, mostBytes: number): Promise<Buffer> {
+  try {
+    const handle = await open(path, 'r');
+    try {
+      const { size } = await handle.stat();
+      if (size > mostBytes) throw tooLarge(path, mostBytes, size);
+      return await handle.readFile();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw readFailure(error, path);
+  }
+}
+
+function tooLarge(path: string, mostBytes: number, sizeBytes: number): DamageError {
+  return new DamageError('file-too-large', 'the file is larger than any of its kind', {
+    object: path,
+    expected: `at most ${mostBytes} bytes`,
+    found: `${sizeBytes} bytes`,
+  });
+}
+
+function readFailure(error: unknown, path: string): Error {
+  const code = systemCode(error);
+  if (code === 'ENOENT' || code === 'ENOTDIR') {
+    return new NotFoundError('no-such-file', 'no such file', { object: path, cause: error });
+  }
+  if (code !== 'EIO') return storeFailure(error, 'read', path);
+  return new DamageError('read-error', 'cannot be read: input/output error', {
+    object: path,
+    offsetBytes: 0,
+    advice: 'Check the disk (`dmesg`, smartctl).',
+    cause: error,
+  });
+}
+
+/** Writes a new file and makes its content durable; leaves nothing behind if that fails. */
+export async function writeDurably(fs: StoreFs, path: string, bytes: Uint8Array): Promise<void> {
+  const file = await fs.createFile(path);
+  try {
+    await file.write([bytes], 0);
+    await file.fsync();
+    await file.close();
+  } catch (error) {
+    await file.close().catch(() => undefined);
+    await fs.unlink(path).catch(() => undefined);
+    throw error;
+  }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// npm run bench: vmar beside a bare loop, zstd, borg and restic, in one run. The method is in docs/BENCHMARKS.md.
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { directoryWithRoom, Workplace } from '../../scripts/workplace.mjs';
+import { contenders } from './contenders.mjs';
+import { benchImages, recipeFor, roomFor } from './image.mjs';
+import { report } from './report.mjs';
+import { orderOf, peakMemory, playRound, STEPS } from './rounds.mjs';
+import { writeBetween } from './table.mjs';
+import { judge } from './targets.mjs';
+
+const PAGE = fileURLToPath(new URL('../../docs/BENCHMARKS.md', import.meta.url));
+const USAGE = `usage: npm run bench -- [--rounds N] [--data-mib N] [--no-write]
+  --rounds N     rounds (3); the tables show medians
+  --data-mib N   MiB of real files in the image (1536)
+  --no-write     print only, leave docs/BENCHMARKS.md alone
+VMAR_BENCH_DIR is where the images are kept and the work is done (/var/tmp/vmar-bench).`;
+
+const say = (text) => console.error(`bench: ${text}`);
+
+function readArguments() {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string', default: '3' },
+      'data-mib': { type: 'string', default: '1536' },
+      'no-write': { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    console.log(USAGE);
+    process.exit(0);
+  }
+  const [rounds, dataMib] = [Number(values.rounds), Number(values['data-mib'])];
+  if (!(Number.isInteger(rounds) && rounds >= 1 && Number.isInteger(dataMib) && dataMib >= 16))
+    throw new TypeError('numbers');
+  return { rounds, dataMib, write: !values['no-write'] };
+}
+
+function describe(result) {
+  const steps = STEPS.filter((step) => result[step]).map((step) => `${step} ${result[step].seconds.toFixed(2)} s`);
+  if (result.storedBytes) steps.push(`stored ${Math.round(result.storedBytes / 2 ** 20)} MiB`);
+  return steps.join(', ');
+}
+
+async function main({ rounds: roundCount, dataMib, write }) {
+  const base = process.env.VMAR_BENCH_DIR ?? '/var/tmp/vmar-bench';
+  const recipe = recipeFor(dataMib);
+  await mkdir(base, { recursive: true });
+  const directory = directoryWithRoom([base], roomFor(recipe), 'VMAR_BENCH_DIR');
+  const workplace = new Workplace(directory, 'run-');
+  const images = await benchImages(workplace, join(directory, 'images'), recipe, say);
+
+  const all = contenders();
+  const rounds = [];
+  for (let round = 0; round < roundCount; round++) {
+    const results = {};
+    for (const contender of orderOf(round, all)) {
+      results[contender.name] = await playRound(workplace, contender, images, { compare: round === 0 });
+      say(`round ${round + 1}, ${contender.name}: ${describe(results[contender.name])}`);
+    }
+    rounds.push(results);
+  }
+
+  const vmar = all.find((contender) => contender.name === 'vmar');
+  const memory = {
+    '64 GiB sparse': await peakMemory(workplace, vmar, images.big),
+    '64 MiB': await peakMemory(workplace, vmar, images.small),
+  };
+  const text = report({
+    rounds,
+    names: all.map((contender) => contender.name),
+    notes: all.filter((contender) => contender.note).map((contender) => `${contender.name}: ${contender.note}`),
+    images,
+    judged: judge(rounds, memory['64 GiB sparse']),
+    memory,
+    directory,
+    date: new Date().toISOString().slice(0, 10),
+  });
+  console.log(text);
+  if (write) writeBetween(PAGE, 'results', text);
+}
+
+let chosen;
+try {
+  chosen = readArguments();
+} catch {
+  console.error(USAGE);
+  process.exit(2);
+}
+try {
+  await main(chosen);
+  process.exit(0);
+} catch (error) {
+  say(error.message);
+  process.exit(1);
+}
