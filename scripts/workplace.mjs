@@ -74,7 +74,10 @@ export class Workplace {
       child.once('close', (code, signal) => resolve(code ?? signal));
     }).finally(() => this.#children.delete(child));
     if (this.#stopping) await new Promise(() => {}); // the signal's handler ends the program
-    if (!allowed.includes(status)) throw new CommandFailed([command, ...args].join(' '), status, printed.stderr.trim());
+    if (!allowed.includes(status)) {
+      const said = `${printed.stderr}\n${printed.stdout}`.trim();
+      throw new CommandFailed([command, ...args].join(' '), status, said);
+    }
     return { ...printed, status };
   }
 

@@ -101,6 +101,11 @@ export interface DumpSink {
     count: number,
     content: typeof ZERO | typeof SAME_AS_PARENT,
   ): Promise<void>;
+  /**
+   * `lease`, read and `dump` in one, done by the sink's own threads, for a device that has a descriptor. Resolves when it
+   * is accepted; a read that fails makes the sink fail with the device's own error.
+   */
+  dumpFrom?(disk: number, cluster: number, lengthBytes: number, device: BlockDevice & { fd: number }): Promise<void>;
   /** Tells the true length of a stream, after its last cluster. */
   endStream(disk: number, sizeBytes: number): Promise<void>;
   finish(): Promise<DumpResult>;

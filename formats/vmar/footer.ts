@@ -7,7 +7,7 @@ import { CHUNK_ENTRY_BYTES, CONTAINER_ID_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY
 import { checkLength, getSize, isZeroField, putBytes, putSize, refusalOf, required } from './fields.js';
 import { type HashName, SEAL_BYTES, sealer } from './hash.js';
 import { MAX_CHUNK_BYTES, MAX_EXTENT_CHUNKS, MAX_EXTENT_FRAMES } from './limits.js';
-import { CHUNKS_PER_PAGE, FRAMES_PER_PAGE, TABLE_CHUNK_BYTES, TABLE_FRAME_BYTES, tableBytes } from './trailer.js';
+import { CHUNKS_PER_PAGE, FRAMES_PER_PAGE, TABLE_CHUNK_BYTES, TABLE_FRAME_BYTES, tableBytes } from './table.js';
 
 export const FOOTER_BYTES = 128;
 export const FOOTER_MAGIC = 'VMARTAIL';

@@ -7,7 +7,7 @@ import { DIGEST_BYTES, ID_BYTES } from './hash.js';
 import { isClusterSize, isMapFanout, MAX_CONFIGS, MAX_DISKS, MAX_MAP_LEVELS } from './limits.js';
 import type { Manifest, ManifestDisk } from './manifest.js';
 import { clusterCount, mapLevels } from './map.js';
-import { isConfigName, isName, isNamespace, MAX_TIME_SECONDS } from './names.js';
+import { isConfigName, isName, isNamespace, isTime } from './names.js';
 
 const UUID_BYTES = 16;
 const PACK_ID = /^[0-9a-f]{32}$/;
@@ -23,7 +23,7 @@ function guestProblem(manifest: Manifest): string | undefined {
   if (guestType !== 'vm') return `a guest of type ${JSON.stringify(guestType)}`;
   if (!isName(guestId)) return `the guest id ${JSON.stringify(guestId)}`;
   if (!isEmptyOr(guestUuid, UUID_BYTES)) return `a guest UUID of ${guestUuid.byteLength} bytes`;
-  if (!isSize(timeSeconds) || timeSeconds > MAX_TIME_SECONDS) return `the time ${timeSeconds}`;
+  if (!isTime(timeSeconds)) return `the time ${timeSeconds}`;
   if (!isSize(sequence) || sequence < 1) return `the sequence number ${sequence}`;
   if (!isEmptyOr(previousDigest, DIGEST_BYTES)) return `a digest of ${previousDigest.byteLength} bytes`;
   return undefined;
@@ -70,7 +70,8 @@ function diskProblem(disk: ManifestDisk, mapFanout: number): string | undefined 
   if (levels === 0 && !isZeroField(disk.mapRoot, 0, ID_BYTES)) return 'a map, though it is empty';
   const { readBytes, zeroBytes, unchangedBytes, newBytes, storedBytes } = disk;
   const counts = [readBytes, zeroBytes, unchangedBytes, newBytes, storedBytes];
-  return counts.every(isSize) ? undefined : `counts of ${counts.join(', ')} bytes`;
+  const wrong = counts.find((bytes) => !isSize(bytes));
+  return wrong === undefined ? undefined : `a count of ${wrong} bytes`;
 }
 
 function twice(list: readonly { readonly name: string }[]): string | undefined {

@@ -9,11 +9,13 @@ import type { ChunkEntry } from '../../formats/vmar/extent.js';
 import { chunkContext, createHasher, type Hasher } from '../../formats/vmar/hash.js';
 import { clusterCount } from '../../formats/vmar/map.js';
 import type { ManifestDisk } from '../../formats/vmar/manifest.js';
-import type { Executor } from '../pipeline/executor.js';
+import type { CompressedFrame, Executor, IntakeResult } from '../pipeline/executor.js';
 import type { Slot, SlotPool } from '../pipeline/slots.js';
-import type { BackupDescription, DumpResult, DumpSink } from '../plugin-api.js';
+import { readAhead } from '../base/syscalls.js';
+import type { BackupDescription, BlockDevice, DumpResult, DumpSink } from '../plugin-api.js';
 import { SAME_AS_PARENT, ZERO } from '../plugin-api.js';
 import { DiskIntake } from './disk-intake.js';
+import { Foresight } from './foresight.js';
 import { FrameBuilder, type FrameOutput, type NewChunk } from './frame-builder.js';
 import { Scratch } from './scratch.js';
 import type { Vault } from './vault.js';
@@ -31,6 +33,14 @@ export interface SinkMachine {
 /** Ids do not compress, so a larger frame of map pages would only cost more to read one of them. */
 const MAP_FRAME_BYTES = 128 * 1024;
 
+/** A frame that was compressed together with the hashing of its slot. */
+interface ReadyFrame {
+  readonly frame: CompressedFrame;
+  readonly into: Slot;
+}
+
+type FileBacked = BlockDevice & { fd: number };
+
 type State = 'new' | 'open' | 'failed' | 'ended';
 
 export class ArchiveSink implements DumpSink {
@@ -41,6 +51,7 @@ export class ArchiveSink implements DumpSink {
   readonly #data: FrameBuilder;
   readonly #maps: FrameBuilder;
   readonly #pageHashers: Hasher[] = [];
+  #foresight: Foresight;
   #state: State = 'new';
   #failure: unknown;
   #backup: BackupDescription | undefined;
@@ -57,6 +68,7 @@ export class ArchiveSink implements DumpSink {
     this.clusterSizeBytes = vault.clusterSizeBytes;
     this.slotBytes = machine.sourceSlots.slotBytes;
     const { executor, gatherSlots, frameSlots, dataFrameBytes } = machine;
+    this.#foresight = new Foresight(frameSlots, false);
     const shared = { executor, gatherSlots, frameSlots };
     this.#data = new FrameBuilder({ ...shared, output: this.#counted(vault.dataFrames), frameBytes: dataFrameBytes });
     this.#maps = new FrameBuilder({ ...shared, output: vault.mapFrames, frameBytes: MAP_FRAME_BYTES });
@@ -70,6 +82,7 @@ export class ArchiveSink implements DumpSink {
     await this.#guard(async () => {
       const { timeSeconds, parents } = await this.#vault.begin(backup);
       this.#timeSeconds = timeSeconds;
+      this.#foresight = new Foresight(this.#machine.frameSlots, parents.every((parent) => parent === undefined));
       this.#disks = backup.disks.map((description, index) => {
         const scratch = new Scratch(this.#vault.scratchDirectory);
         this.#scratches.push(scratch);
@@ -115,16 +128,57 @@ export class ArchiveSink implements DumpSink {
       slot.release();
       throw error;
     }
-    const hashed = this.#machine.executor.hashSlot(slot, bytes.byteLength);
-    hashed.catch(() => {});
+    this.#takeIn(disk, cluster, slot, bytes.byteLength, undefined);
+  }
+
+  async dumpFrom(disk: number, cluster: number, lengthBytes: number, device: FileBacked): Promise<void> {
+    this.#checkOpen();
+    this.#disk(disk).checkPiece(cluster, lengthBytes);
+    readAhead(device.fd, cluster * this.clusterSizeBytes, lengthBytes);
+    const leased = await this.lease();
+    this.#takeIn(disk, cluster, this.#leased(leased)!, lengthBytes, device);
+  }
+
+  /** Has a slot read (if it comes from a device), hashed and maybe compressed, and queues what follows. Takes the slot. */
+  #takeIn(disk: number, cluster: number, slot: Slot, lengthBytes: number, device: FileBacked | undefined): void {
+    const into = this.#foresight.take();
+    const offsetBytes = cluster * this.clusterSizeBytes;
+    const request = {
+      ...(into === undefined ? {} : { into }),
+      ...(device === undefined ? {} : { from: { fd: device.fd, offsetBytes } }),
+    };
+    const taken = this.#machine.executor.intake(slot, lengthBytes, request);
+    taken.catch(() => {});
     this.#queue(async () => {
+      let spare = into;
       try {
-        await hashed;
-        if (this.#state === 'open') await this.#takeClusters(disk, cluster, slot, bytes.byteLength);
+        const result = await this.#readOtherwise(taken, slot, lengthBytes, offsetBytes, device);
+        if (this.#state !== 'open') return;
+        const frame = result.frame;
+        const ready = into === undefined || frame === undefined ? undefined : { frame, into };
+        if (await this.#takeClusters(disk, cluster, slot, lengthBytes, ready)) spare = undefined;
       } finally {
         slot.release();
+        spare?.release();
+        if (into !== undefined) this.#foresight.settle();
       }
     });
+  }
+
+  /** Where a worker could not read all of it, the device itself does, or says why not. */
+  async #readOtherwise(
+    taken: Promise<IntakeResult>,
+    slot: Slot,
+    lengthBytes: number,
+    offsetBytes: number,
+    device: FileBacked | undefined,
+  ): Promise<Pick<IntakeResult, 'frame'>> {
+    if (device === undefined) return await taken;
+    const result = await taken.catch(() => undefined);
+    if (result?.readBytes === lengthBytes) return result;
+    await device.read(offsetBytes, slot.bytes.subarray(0, lengthBytes));
+    await this.#machine.executor.hashSlot(slot, lengthBytes);
+    return { frame: undefined };
   }
 
   async #dumpForeign(disk: number, cluster: number, bytes: Uint8Array): Promise<void> {
@@ -225,8 +279,17 @@ export class ArchiveSink implements DumpSink {
     return disk;
   }
 
-  /** Looks at the hashed clusters of one slot: zero, as in the parent, known, or new. */
-  async #takeClusters(diskIndex: number, first: number, slot: Slot, lengthBytes: number): Promise<void> {
+  /**
+   * Looks at the hashed clusters of one slot: zero, as in the parent, known, or new. True if `ready`, the frame of all
+   * that is not zero, was taken into use.
+   */
+  async #takeClusters(
+    diskIndex: number,
+    first: number,
+    slot: Slot,
+    lengthBytes: number,
+    ready: ReadyFrame | undefined,
+  ): Promise<boolean> {
     const disk = this.#disk(diskIndex);
     const { clusterSizeBytes } = this;
     const count = clusterCount(lengthBytes, clusterSizeBytes);
@@ -234,6 +297,7 @@ export class ArchiveSink implements DumpSink {
     const fanout = this.#vault.fanout;
     const fresh: NewChunk[] = [];
     let sameAsParent = false;
+    let known = 0;
     for (let i = 0; i < count; i++) {
       const offsetBytes = i * clusterSizeBytes;
       const bytes = Math.min(clusterSizeBytes, lengthBytes - offsetBytes);
@@ -249,7 +313,10 @@ export class ArchiveSink implements DumpSink {
       if (page instanceof Uint8Array && sameId(page, (cluster % fanout) * 32, slot.ids, i * 32)) {
         disk.unchangedBytes += bytes;
         sameAsParent = true;
-      } else if (!this.#vault.has(id)) {
+        known++;
+      } else if (this.#vault.has(id)) {
+        known++;
+      } else {
         const entry = newEntry(id, bytes, diskIndex, cluster);
         this.#vault.note(entry.id);
         disk.newBytes += bytes;
@@ -258,8 +325,12 @@ export class ArchiveSink implements DumpSink {
     }
     disk.readBytes += lengthBytes;
     if (sameAsParent) this.#vault.noteParent();
-    if (fresh.length > 0) await this.#data.addFromSlot(slot, lengthBytes, fresh);
+    if (known > 0 || fresh.length > 0) this.#foresight.learn(known === 0);
+    const use = ready !== undefined && known === 0 && fresh.length > 0;
+    if (use) await this.#data.addFrame(ready.frame, ready.into, entriesOf(fresh));
+    else if (fresh.length > 0) await this.#data.addFromSlot(slot, lengthBytes, fresh);
     await disk.settle();
+    return use;
   }
 
   async #takePage(diskIndex: number, level: number, index: number, page: Uint8Array): Promise<Uint8Array> {
@@ -324,6 +395,10 @@ export class ArchiveSink implements DumpSink {
       startedMillis: this.#startedMillis,
     };
   }
+}
+
+function entriesOf(chunks: readonly NewChunk[]): ChunkEntry[] {
+  return chunks.map((chunk) => chunk.entry);
 }
 
 /** The chunk's id is copied: the slot that it was hashed into is used again. */

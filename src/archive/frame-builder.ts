@@ -4,8 +4,9 @@
 // are copied together, so that the slots go back to the source at once.
 
 import { FailedError } from '../base/errors.js';
+import { copyBytes } from '../base/syscalls.js';
 import type { ChunkEntry } from '../../formats/vmar/extent.js';
-import type { Executor, Piece } from '../pipeline/executor.js';
+import type { CompressedFrame, Executor, Piece } from '../pipeline/executor.js';
 import type { Slot, SlotPool } from '../pipeline/slots.js';
 import type { FramePart } from '../store/container-writer.js';
 
@@ -86,7 +87,7 @@ export class FrameBuilder {
     await this.#makeRoom(bytes.byteLength);
     if (this.#gather === undefined) this.#gather = { slot: await this.#options.gatherSlots.acquire(), used: 0 };
     const { slot, used } = this.#gather;
-    slot.bytes.set(bytes, used);
+    copyBytes(slot.bytes.subarray(used), bytes);
     this.#gather.used += bytes.byteLength;
     const offsetBytes = used;
     await this.#addPiece(slot, { offsetBytes, entry });
@@ -94,6 +95,23 @@ export class FrameBuilder {
 
   async #makeRoom(lengthBytes: number): Promise<void> {
     if (this.#bytes > 0 && this.#bytes + lengthBytes > this.#options.frameBytes) await this.flush();
+  }
+
+  /** Takes a frame that is compressed already; its slot goes to the builder. What was added before it goes first. */
+  async addFrame(frame: CompressedFrame, into: Slot, entries: readonly ChunkEntry[]): Promise<void> {
+    try {
+      await this.flush();
+    } catch (error) {
+      into.release();
+      throw error;
+    }
+    this.#written = this.#written.then(async () => {
+      try {
+        await this.#handOn(frame, into, entries);
+      } catch (error) {
+        this.#failure ??= error;
+      }
+    });
   }
 
   /** Sends the frame under way off, whatever its size. */
@@ -122,7 +140,7 @@ export class FrameBuilder {
   }
 
   async #handOn(
-    frame: Awaited<ReturnType<Executor['compress']>>,
+    frame: CompressedFrame,
     into: Slot,
     chunks: readonly ChunkEntry[],
   ): Promise<void> {

@@ -12,8 +12,8 @@ const FRAME_BYTES = 1 << 20;
 /** Bytes of all slots that sources fill; no fewer than a few slots, whatever the cluster size. */
 const SOURCE_BYTES = 24 << 20;
 const GATHER_SLOTS = 6;
-/** Enough for two extents under way and one frame a worker. */
-const FRAME_SLOTS = 24;
+/** Enough for two extents under way, one frame a worker, and those compressed ahead. */
+const FRAME_SLOTS = 48;
 
 export interface MachineOptions {
   readonly hash: HashName;

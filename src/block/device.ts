@@ -23,6 +23,11 @@ export interface BlockDevice {
   /** Offsets and lengths that are multiples of it are handled without read-modify-write; 1 where all are equal. */
   readonly alignmentBytes: number;
   readonly readOnly: boolean;
+  /**
+   * A descriptor whose positioned reads give the device's bytes, so that other threads can read past this object. Stays
+   * the device's.
+   */
+  readonly fd?: number;
   /** Fills `into` from `offsetBytes`. Never short: it fills all or rejects. */
   read(offsetBytes: number, into: Uint8Array): Promise<void>;
   write(offsetBytes: number, from: Uint8Array): Promise<void>;

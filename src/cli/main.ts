@@ -2,7 +2,7 @@
 // Where both programs begin and end: arguments in, exit status out, and every error told on the way.
 
 import { CommanderError } from 'commander';
-import { EXIT, type ExitStatus, UsageError } from '../base/errors.js';
+import { BugError, EXIT, type ExitStatus, UsageError } from '../base/errors.js';
 import { createContext } from './context.js';
 import { readEnvironment } from './environment.js';
 import { Interrupts } from './interrupts.js';
@@ -11,7 +11,17 @@ import { buildProgram, type CommandCall, normalise, type ProgramName } from './p
 import { describeError, renderError } from './render-error.js';
 
 export async function main(program: ProgramName): Promise<void> {
+  process.once('beforeExit', complain);
   process.exitCode = await run(program, process.argv.slice(2));
+  process.off('beforeExit', complain);
+}
+
+/** Nothing is left to wait for, and the work is not done. */
+function complain(): void {
+  const error = describeError(new BugError('the program ended before its work was done'));
+  process.stderr.write(`${renderError('vmar', error)}\n`);
+  process.exitCode = EXIT.failed;
+  process.exit();
 }
 
 async function run(program: ProgramName, words: readonly string[]): Promise<ExitStatus> {

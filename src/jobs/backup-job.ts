@@ -164,6 +164,7 @@ export class BackupJob {
 
   /** Resolves when the read is under way, not when it is done. */
   async #startCopy(disk: number, device: BlockDevice, data: Segment): Promise<void> {
+    if (this.#sink.dumpFrom !== undefined && hasDescriptor(device)) return await this.#letSinkRead(disk, device, data);
     const place = this.#reads.enter();
     if (place) await this.#interruptible(place);
     const admission = this.#rate.admit(data.lengthBytes, this.#stop.signal);
@@ -177,6 +178,17 @@ export class BackupJob {
       throw error;
     }
     void this.#track(this.#copy(disk, device, data, slot));
+  }
+
+  /** The sink's threads read: the data never passes through this one. */
+  async #letSinkRead(disk: number, device: BlockDevice & { fd: number }, data: Segment): Promise<void> {
+    const admission = this.#rate.admit(data.lengthBytes, this.#stop.signal);
+    if (admission) await this.#interruptible(admission);
+    await this.#passGate();
+    const cluster = data.offsetBytes / this.#sink.clusterSizeBytes;
+    const dumping = this.#sink.dumpFrom!(disk, cluster, data.lengthBytes, device);
+    await this.#interruptible(this.#track(dumping.then(() => this.#progress.addRead(data.lengthBytes))));
+    this.#checkGoing();
   }
 
   /** Reads into the slot and hands it over; gives it back where that must not happen any more. */
@@ -267,6 +279,10 @@ function checkOptions({ disks, description, sink }: BackupJobOptions): void {
     });
   }
   if (sink.slotBytes % sink.clusterSizeBytes !== 0) throw new BugError('slots are made of whole clusters');
+}
+
+function hasDescriptor(device: BlockDevice): device is BlockDevice & { fd: number } {
+  return device.fd !== undefined && device.fd >= 0;
 }
 
 async function checkLength(device: BlockDevice): Promise<void> {

@@ -5,6 +5,7 @@
 import type { HashName } from '../../formats/vmar/hash.js';
 import type { CompressedFrame, Piece } from './compress.js';
 import type { ExtractJob, ExtractReport } from './extract.js';
+import type { FileRange } from './intake.js';
 import { InlineExecutor } from './inline-executor.js';
 import type { Slot, SlotPool } from './slots.js';
 import { ThreadedExecutor } from './threaded-executor.js';
@@ -21,6 +22,19 @@ export type {
 } from './extract.js';
 export type { VerifyDamage, VerifyJob, VerifyReport } from './verify-extents.js';
 
+export interface IntakeRequest {
+  readonly from?: FileRange;
+  /** Room for the slot's bytes; none of the source's. */
+  readonly into?: Slot;
+}
+
+export interface IntakeResult {
+  /** Fewer than asked for if the file ends before: then nothing was hashed. */
+  readonly readBytes: number;
+  /** undefined if nothing was to be compressed. */
+  readonly frame: CompressedFrame | undefined;
+}
+
 /**
  * Calls may overlap; they start in order and end in any. The slots of a call belong to it until its promise settles.
  * If a call rejects, the others go on, unless a worker died or the executor was closed: then all reject.
@@ -31,6 +45,11 @@ export interface Executor {
    * cluster gets flag 1 and the zero id and is not hashed.
    */
   hashSlot(slot: Slot, lengthBytes: number): Promise<void>;
+  /**
+   * `hashSlot` and, with `into`, `compress` of all clusters that are not zero, in one go; with `from` the slot is read
+   * from the file first. Rejects with the system's error if that fails.
+   */
+  intake(slot: Slot, lengthBytes: number, options: IntakeRequest): Promise<IntakeResult>;
   /**
    * Puts one frame with the pieces' bytes, end to end, into the start of `into`, which must have room for all of them
    * and be none of theirs. The frame is stored as it is where zstd does not save at least 1/32.

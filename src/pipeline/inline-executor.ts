@@ -3,10 +3,11 @@
 
 import { FailedError } from '../base/errors.js';
 import { type CompressedFrame, compress, type Piece } from './compress.js';
-import type { Executor, ExecutorOptions } from './executor.js';
+import type { Executor, ExecutorOptions, IntakeRequest, IntakeResult } from './executor.js';
 import { type ExtractJob, type ExtractReport, extract } from './extract.js';
 import { hashSlot } from './hash-slot.js';
-import { checkLength, compressedFrame, joinPieces } from './slot-tasks.js';
+import { intake } from './intake.js';
+import { checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot } from './slots.js';
 import type { Implementation } from './thread-tools.js';
 import { type VerifyJob, type VerifyReport, verifyExtents } from './verify-extents.js';
@@ -25,6 +26,15 @@ export class InlineExecutor implements Executor {
     this.#checkOpen();
     checkLength(slot, lengthBytes);
     hashSlot(slot.memory, lengthBytes, this.#options.hash, this.#implementation);
+  }
+
+  async intake(slot: Slot, lengthBytes: number, request: IntakeRequest): Promise<IntakeResult> {
+    this.#checkOpen();
+    checkLength(slot, lengthBytes);
+    const { hash, level } = this.#options;
+    const { from, into } = request;
+    const options = { from, into: into?.memory, hash, level, implementation: this.#implementation };
+    return intakeResult(intake(slot.memory, lengthBytes, options), lengthBytes, into);
   }
 
   async compress(pieces: readonly Piece[], into: Slot): Promise<CompressedFrame> {

@@ -19,8 +19,12 @@ export interface WorkerSettings {
 
 export const HASH_SLOT = 0;
 export const COMPRESS = 1;
+export const INTAKE = 2;
 
-/** `[HASH_SLOT, pool, slot, lengthBytes]` or `[COMPRESS, pool, slot, then for each run: pool, slot, offset, length]`. */
+/**
+ * `[HASH_SLOT, pool, slot, lengthBytes]`, `[COMPRESS, pool, slot, then for each run: pool, slot, offset, length]`, or
+ * `[INTAKE, pool, slot, lengthBytes, fd or -1, offset, pool and slot to compress into or -1, -1]`.
+ */
 export type SlotTask = readonly number[];
 
 export interface ExtractTask {
@@ -40,10 +44,10 @@ export interface VerifyTask {
 
 export type Task = SlotTask | ExtractTask | VerifyTask;
 
-/** The answer to a SlotTask that went well. */
+/** The answer to a SlotTask that went well; an intake answers with the bytes that it could read. */
 export const DONE = 0;
 
-export type Answer = typeof DONE | { readonly report: ExtractReport | VerifyReport } | { readonly error: ErrorMessage };
+export type Answer = number | { readonly report: ExtractReport | VerifyReport } | { readonly error: ErrorMessage };
 
 const FRAME_NUMBERS = 5;
 const CHUNK_NUMBERS = 4;

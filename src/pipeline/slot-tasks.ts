@@ -3,6 +3,7 @@
 
 import { BugError } from '../base/errors.js';
 import type { CompressedFrame, Piece } from './compress.js';
+import type { IntakeResult } from './executor.js';
 import type { Slot } from './slots.js';
 
 export function checkLength(slot: Slot, lengthBytes: number): void {
@@ -26,6 +27,12 @@ export function joinPieces(pieces: readonly Piece[], into: Slot): Piece[] {
   }
   if (total === 0 || total > into.bytes.byteLength) throw new BugError(`a frame cannot hold ${total} bytes`);
   return runs;
+}
+
+/** What an intake that could read `readBytes` left. */
+export function intakeResult(readBytes: number, lengthBytes: number, into: Slot | undefined): IntakeResult {
+  const compressed = into !== undefined && readBytes === lengthBytes && into.memory.frame[2] !== 0;
+  return { readBytes, frame: compressed ? compressedFrame(into) : undefined };
 }
 
 /** The result that `compress` left in the slot's result area. */

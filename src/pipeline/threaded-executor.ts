@@ -3,10 +3,10 @@
 
 import { BugError, FailedError } from '../base/errors.js';
 import type { CompressedFrame, Piece } from './compress.js';
-import type { Executor, ExecutorOptions } from './executor.js';
+import type { Executor, ExecutorOptions, IntakeRequest, IntakeResult } from './executor.js';
 import type { ExtractJob, ExtractReport, ExtractTarget, FileTarget } from './extract.js';
-import { type Answer, COMPRESS, type ExtractTask, HASH_SLOT, packFrames } from './messages.js';
-import { checkLength, compressedFrame, joinPieces } from './slot-tasks.js';
+import { type Answer, COMPRESS, type ExtractTask, HASH_SLOT, INTAKE, packFrames } from './messages.js';
+import { checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot, SlotPool } from './slots.js';
 import type { VerifyJob, VerifyReport } from './verify-extents.js';
 import { WorkerTeam } from './worker-team.js';
@@ -28,6 +28,15 @@ export class ThreadedExecutor implements Executor {
   async hashSlot(slot: Slot, lengthBytes: number): Promise<void> {
     checkLength(slot, lengthBytes);
     await this.#team.run([HASH_SLOT, this.#poolOf(slot), slot.index, lengthBytes]);
+  }
+
+  async intake(slot: Slot, lengthBytes: number, { from, into }: IntakeRequest): Promise<IntakeResult> {
+    checkLength(slot, lengthBytes);
+    const source = from === undefined ? [-1, 0] : [from.fd, from.offsetBytes];
+    const target = into === undefined ? [-1, -1] : [this.#poolOf(into), into.index];
+    const task = [INTAKE, this.#poolOf(slot), slot.index, lengthBytes, ...source, ...target];
+    const readBytes = (await this.#team.run(task)) as number;
+    return intakeResult(readBytes, lengthBytes, into);
   }
 
   async compress(pieces: readonly Piece[], into: Slot): Promise<CompressedFrame> {

@@ -55,8 +55,14 @@ export class WorkerTeam {
 
   async close(): Promise<void> {
     this.#fail(new FailedError('executor-closed', 'the work was called off'));
-    this.#closing ??= Promise.all(this.#members.map(({ worker }) => worker.terminate())).then(() => undefined);
+    this.#closing ??= this.#terminate();
     await this.#closing;
+  }
+
+  /** While they end they keep the process alive: else it could exit with this very promise pending. */
+  async #terminate(): Promise<void> {
+    for (const { worker } of this.#members) worker.ref();
+    await Promise.all(this.#members.map(({ worker }) => worker.terminate()));
   }
 
   #start(): void {
@@ -99,7 +105,7 @@ export class WorkerTeam {
     this.#failure ??= failure;
     const entries = [...this.#members.flatMap((member) => member.entries.splice(0)), ...this.#waiting.splice(0)];
     this.#underWay = 0;
-    for (const { worker } of this.#members) worker.unref();
+    if (this.#closing === undefined) for (const { worker } of this.#members) worker.unref();
     for (const entry of entries) entry.reject(this.#failure);
   }
 }

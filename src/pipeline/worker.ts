@@ -6,7 +6,8 @@ import { type Run, compress } from './compress.js';
 import { encodeError } from './error-message.js';
 import { extract } from './extract.js';
 import { hashSlot } from './hash-slot.js';
-import { type Answer, DONE, HASH_SLOT, type SlotTask, type Task, unpackFrames, type WorkerSettings } from './messages.js';
+import { intake } from './intake.js';
+import { type Answer, DONE, HASH_SLOT, INTAKE, type SlotTask, type Task, unpackFrames, type WorkerSettings } from './messages.js';
 import { SlotMemory } from './slot-memory.js';
 import { verifyExtents } from './verify-extents.js';
 
@@ -20,11 +21,16 @@ function slotOf(pool: number, index: number): SlotMemory {
   return known[index];
 }
 
-function runSlotTask(task: SlotTask): typeof DONE {
+function runSlotTask(task: SlotTask): number {
   const slot = slotOf(task[1]!, task[2]!);
   if (task[0] === HASH_SLOT) {
     hashSlot(slot, task[3]!, hash, implementation);
     return DONE;
+  }
+  if (task[0] === INTAKE) {
+    const from = task[4]! < 0 ? undefined : { fd: task[4]!, offsetBytes: task[5]! };
+    const into = task[6]! < 0 ? undefined : slotOf(task[6]!, task[7]!);
+    return intake(slot, task[3]!, { from, into, hash, level, implementation });
   }
   const runs: Run[] = [];
   for (let at = 3; at < task.length; at += 4) {

@@ -31,7 +31,8 @@ export function sameGuest(a: GuestRef, b: GuestRef): boolean {
   return a.guestId === b.guestId && a.namespace === b.namespace;
 }
 
-const byNumber = new Intl.Collator('en', { numeric: true });
+/** Costs milliseconds to make: only lists need it. */
+let byNumber: Intl.Collator | undefined;
 
 /** Order of lists: namespace, guest (numbers by value), time. */
 export function compareBackups(a: BackupRef, b: BackupRef): number {
@@ -41,6 +42,7 @@ export function compareBackups(a: BackupRef, b: BackupRef): number {
 export function compareGuests(a: GuestRef, b: GuestRef): number {
   if (a.namespace !== b.namespace) return a.namespace < b.namespace ? -1 : 1;
   if (a.guestId === b.guestId) return 0;
+  byNumber ??= new Intl.Collator('en', { numeric: true });
   return byNumber.compare(a.guestId, b.guestId) || (a.guestId < b.guestId ? -1 : 1);
 }
 

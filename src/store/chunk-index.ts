@@ -3,27 +3,29 @@
 // trusted: whoever acts on a hit checks it. A wrong index costs time or space, never data.
 
 import { join } from 'node:path';
+import { ID_BYTES } from '../../formats/vmar/hash.js';
+import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
 import { fromHex, toHex } from '../base/bytes.js';
-import { BugError, DamageError, FailedError } from '../base/errors.js';
+import { BugError, FailedError, NotFoundError, VmarError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import { IndexFiles } from './index-files.js';
 import {
   claimFor,
   HIT_BYTES,
   type IndexDbs,
-  KEY_BYTES,
   META,
   openDbs,
   PLACE_BYTES,
   PLACE_OFFSET,
   packKey,
   readUint32,
+  requireRoom,
   uint32,
+  writeBatch,
 } from './index-schema.js';
 import type { PackId } from './layout.js';
 import type { PackTable } from './stored-packs.js';
 
-const TABLE_ENTRY_BYTES = 48;
 /** Entries of one batch: what a batch costs the calling thread stays below two milliseconds. */
 const BATCH_ENTRIES = 4096;
 
@@ -53,7 +55,6 @@ export class ChunkIndex {
   readonly #log: Log;
   /** By number; what this process has seen of `packs`. */
   readonly #packs = new Map<number, PackId>();
-  readonly #key = Buffer.alloc(KEY_BYTES);
   readonly #hit: IndexHit = { packId: '', frame: 0, offsetBytes: 0, lengthBytes: 0 };
   #failed = false;
 
@@ -69,7 +70,11 @@ export class ChunkIndex {
    * Opens the host's index of a datastore, in a directory of its own below `cacheDir`. One that is damaged, torn by a
    * power cut, or of something else is replaced by an empty one, which `log.info` says; `reconcile` fills it.
    */
-  static async open(cacheDir: string, store: { readonly storeUuid: Uint8Array }, log: Log = SILENT): Promise<ChunkIndex> {
+  static async open(
+    cacheDir: string,
+    store: { readonly storeUuid: Uint8Array },
+    log: Log = SILENT,
+  ): Promise<ChunkIndex> {
     const files = await IndexFiles.open(cacheDir, store.storeUuid, log);
     return new ChunkIndex(files.dbs, files.directory, log, files);
   }
@@ -82,13 +87,9 @@ export class ChunkIndex {
     return new ChunkIndex(dbs, path, SILENT, undefined);
   }
 
-  /**
-   * The likely place of a chunk. The hit is valid until the next call.
-   */
+  /** The likely place of a chunk. The hit is valid until the next call. */
   get(id: Uint8Array): IndexHit | undefined {
-    const key = this.#key;
-    for (let i = 0; i < KEY_BYTES; i++) key[i] = id[i]!;
-    const value = this.#read(key);
+    const value = this.#read(id);
     if (value === undefined || value.length !== HIT_BYTES) return undefined;
     const frame = value.readUInt32LE(4);
     const offsetBytes = value.readUInt32LE(8);
@@ -104,9 +105,9 @@ export class ChunkIndex {
     return hit;
   }
 
-  #read(key: Uint8Array): Buffer | undefined {
+  #read(id: Uint8Array): Buffer | undefined {
     try {
-      return this.#dbs.chunks.getBinaryFast(key);
+      return this.#dbs.chunks.getBinaryFast(id);
     } catch (error) {
       if (!this.#failed) this.#log.warn(`the chunk index in ${this.#directory} cannot be read: ${String(error)}`);
       this.#failed = true;
@@ -146,9 +147,11 @@ export class ChunkIndex {
     const idBytes = fromHex(packId, 16);
     if (idBytes === undefined || footerSeal.byteLength !== 16) throw new BugError(`${packId} is no pack to add`);
     await this.#writing(async () => {
+      const { env, packs } = this.#dbs;
+      const record = Buffer.concat([idBytes, footerSeal]);
       const number = await this.#newNumber();
       for await (const batch of inBatches(entries)) await this.#putEntries(number, batch);
-      await this.#dbs.packs.put(packKey(number), Buffer.concat([idBytes, footerSeal]));
+      await writeBatch(env, () => void packs.put(packKey(number), record));
       this.#packs.set(number, packId);
     });
   }
@@ -165,15 +168,15 @@ export class ChunkIndex {
   /** One batch; LMDB's own thread writes it. */
   async #putEntries(number: number, entries: Uint8Array): Promise<void> {
     const { env, chunks } = this.#dbs;
-    const count = entries.byteLength / TABLE_ENTRY_BYTES;
+    const count = entries.byteLength / TABLE_CHUNK_BYTES;
     const values = Buffer.allocUnsafeSlow(count * HIT_BYTES);
-    await env.batch(() => {
+    await writeBatch(env, () => {
       for (let i = 0; i < count; i++) {
-        const from = i * TABLE_ENTRY_BYTES;
+        const from = i * TABLE_CHUNK_BYTES;
         const to = i * HIT_BYTES;
         values.writeUInt32LE(number, to);
         values.set(entries.subarray(from + PLACE_OFFSET, from + PLACE_OFFSET + PLACE_BYTES), to + 4);
-        void chunks.put(entries.subarray(from, from + KEY_BYTES), values.subarray(to, to + HIT_BYTES));
+        void chunks.put(entries.subarray(from, from + ID_BYTES), values.subarray(to, to + HIT_BYTES));
       }
     });
   }
@@ -185,9 +188,8 @@ export class ChunkIndex {
     await this.#writing(async () => {
       this.#refresh();
       const numbers = new Set([...this.#packs].filter(([, id]) => id === packId).map(([number]) => number));
-      await this.#dbs.env.batch(() => {
-        for (const number of numbers) void this.#dbs.packs.remove(packKey(number));
-      });
+      const { env, packs } = this.#dbs;
+      for (const number of numbers) await writeBatch(env, () => void packs.remove(packKey(number)));
       for (const number of numbers) this.#packs.delete(number);
       for await (const batch of inBatches(entries)) await this.#removeEntries(numbers, batch);
     });
@@ -195,11 +197,11 @@ export class ChunkIndex {
 
   async #removeEntries(numbers: ReadonlySet<number>, entries: Uint8Array): Promise<void> {
     const { env, chunks } = this.#dbs;
-    await env.batch(() => {
-      for (let at = 0; at + TABLE_ENTRY_BYTES <= entries.byteLength; at += TABLE_ENTRY_BYTES) {
-        const key = entries.subarray(at, at + KEY_BYTES);
-        const value = this.#read(key);
-        if (value !== undefined && numbers.has(value.readUInt32LE(0))) void chunks.remove(key);
+    await writeBatch(env, () => {
+      for (let at = 0; at + TABLE_CHUNK_BYTES <= entries.byteLength; at += TABLE_CHUNK_BYTES) {
+        const id = entries.subarray(at, at + ID_BYTES);
+        const value = this.#read(id);
+        if (value !== undefined && numbers.has(value.readUInt32LE(0))) void chunks.remove(id);
       }
     });
   }
@@ -207,6 +209,7 @@ export class ChunkIndex {
   /**
    * Brings the index in line with the packs there are: adds those it lacks, takes out those that are gone. A pack whose
    * table cannot be read is left out and reported.
+   * @throws FailedError (`index-failed`) if the index cannot be written; it can be used as far as it goes.
    */
   async reconcile(packIds: Iterable<PackId>, readTable: (packId: PackId) => Promise<PackTable>): Promise<Reconciled> {
     const there = new Set(packIds);
@@ -222,7 +225,8 @@ export class ChunkIndex {
         added++;
       } catch (error) {
         if (error instanceof FailedError && error.code === 'index-failed') throw error;
-        unreadable.push({ packId, error });
+        // One that went away while we were looking is not missed.
+        if (!(error instanceof NotFoundError)) unreadable.push({ packId, error });
       }
     }
     for (const packId of known) {
@@ -234,11 +238,12 @@ export class ChunkIndex {
   }
 
   async #writing(action: () => Promise<void>): Promise<void> {
-    this.#files?.markDirty();
     try {
+      await requireRoom(this.#directory);
+      this.#files?.markDirty();
       await action();
     } catch (error) {
-      if (error instanceof DamageError || error instanceof FailedError || error instanceof BugError) throw error;
+      if (error instanceof VmarError) throw error;
       throw new FailedError('index-failed', `the chunk index cannot be written: ${String(error)}`, {
         object: this.#directory,
         advice: 'Free space there, or name another cache directory with VMAR_CACHE_DIR.',
@@ -256,7 +261,7 @@ export class ChunkIndex {
 
 /** The same entries in batches; each is valid until the next. */
 async function* inBatches(pages: Pages): AsyncGenerator<Uint8Array> {
-  const batch = Buffer.allocUnsafeSlow(BATCH_ENTRIES * TABLE_ENTRY_BYTES);
+  const batch = Buffer.allocUnsafeSlow(BATCH_ENTRIES * TABLE_CHUNK_BYTES);
   let used = 0;
   for await (const page of pages) {
     for (let at = 0; at < page.byteLength; ) {

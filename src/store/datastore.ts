@@ -69,14 +69,25 @@ export class Datastore {
   async #openIndex(): Promise<ChunkIndex> {
     const index = await ChunkIndex.open(this.cacheDir, this.superblock, this.log);
     try {
-      const { unreadable } = await index.reconcile(await this.listPackIds(), (id) => readPackTable(this.root, id));
-      for (const { packId, error } of unreadable) {
-        this.log.warn(`pack ${packId} is not used: ${error instanceof Error ? error.message : String(error)}`);
-      }
+      await this.#reconcile(index);
       return index;
     } catch (error) {
       await index.close();
       throw error;
+    }
+  }
+
+  /** An index that cannot be completed costs time and space, but nothing else. */
+  async #reconcile(index: ChunkIndex): Promise<void> {
+    const packIds = await this.listPackIds();
+    try {
+      const { unreadable } = await index.reconcile(packIds, (id) => readPackTable(this.root, id));
+      for (const { packId, error } of unreadable) {
+        this.log.warn(`pack ${packId} is not used: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    } catch (error) {
+      if (!(error instanceof FailedError) || error.code !== 'index-failed') throw error;
+      this.log.warn(`${error.message} in ${error.object}; what it lacks is searched for slowly, or stored again`);
     }
   }
 

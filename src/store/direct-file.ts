@@ -8,9 +8,10 @@
 
 import type { FileHandle } from 'node:fs/promises';
 import { BugError, type VmarError } from '../base/errors.js';
+import { copyBytes } from '../base/syscalls.js';
 import { writeFully } from './buffered-file.js';
 import { type StoreFile, storeFailure, systemCode } from './fs.js';
-import { STAGING_BYTES, type StagingBlock, takeBlock, giveBlock } from './staging.js';
+import { giveBlock, STAGING_BYTES, type StagingBlock, takeBlock } from './staging.js';
 
 /** Logical block size of any disk there is; also the alignment of the memory. */
 const ALIGNMENT = 4096;
@@ -42,9 +43,9 @@ export class DirectFile implements StoreFile {
     }
     for (const buffer of buffers) {
       for (let done = 0; done < buffer.byteLength; ) {
-        const block = (this.#block ??= takeBlock());
+        this.#block ??= takeBlock();
         const piece = buffer.subarray(done, done + STAGING_BYTES - this.#used);
-        block.set(piece, this.#used);
+        copyBytes(this.#block.subarray(this.#used), piece);
         this.#used += piece.byteLength;
         done += piece.byteLength;
         if (this.#used === STAGING_BYTES) await this.#send();

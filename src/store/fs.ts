@@ -59,13 +59,21 @@ const NO_PERMISSION = 'Run it as the owner of the files, or give yourself the pe
 const WORDINGS: Readonly<Record<string, Wording>> = {
   ENOSPC: { code: 'no-space', problem: 'no space is left on the device', advice: NO_SPACE },
   EDQUOT: { code: 'no-space', problem: 'the disk quota is used up', advice: NO_SPACE },
-  EFBIG: { code: 'file-too-large', problem: 'the file system or a limit allows no larger file', advice: 'See `ulimit -f`.' },
+  EFBIG: {
+    code: 'file-too-large',
+    problem: 'the file system or a limit allows no larger file',
+    advice: 'See `ulimit -f`.',
+  },
   EROFS: { code: 'read-only', problem: 'the file system is read-only', advice: 'Mount it writable and run it again.' },
   EACCES: { code: 'no-permission', problem: 'permission is denied', advice: NO_PERMISSION },
   EPERM: { code: 'no-permission', problem: 'the operation is not permitted', advice: NO_PERMISSION },
   EEXIST: { code: 'exists', problem: 'it exists already', advice: 'Choose another name, or remove it.' },
   ENOENT: { code: 'missing', problem: 'no such file or directory', advice: 'Check that the file system is mounted.' },
-  EIO: { code: 'io-error', problem: 'input/output error', advice: 'Check the disk (`dmesg`, smartctl), then run it again.' },
+  EIO: {
+    code: 'io-error',
+    problem: 'input/output error',
+    advice: 'Check the disk (`dmesg`, smartctl), then run it again.',
+  },
 };
 
 /** The FailedError for a system error; an error that is one of ours already comes back as it is. */

@@ -13,7 +13,16 @@ import type { Log } from '../base/log.js';
 import { flock } from '../base/syscalls.js';
 import { storeFailure } from './fs.js';
 import { claimFor, type IndexDbs, openDbs } from './index-schema.js';
-import { cleanState, dirtyState, isJoinable, readState, stampOf, statePaths, whyNot, writeState } from './index-state.js';
+import {
+  cleanState,
+  dirtyState,
+  isJoinable,
+  readState,
+  stampOf,
+  statePaths,
+  whyNot,
+  writeState,
+} from './index-state.js';
 
 /** Others judge or close in milliseconds; a rebuild of theirs happens under the shared lock. */
 const WAIT_MILLIS = 30_000;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
 // What lies in the index's LMDB environment, and how it is opened.
 //
-//   chunks  first 20 bytes of the id → pack number u32, frame u32, offset u32, length u32 (the last three as in the
+//   chunks  id (32 bytes) → pack number u32, frame u32, offset u32, length u32 (the last three as in the
 //           trailer's chunk table)
 //   packs   pack number, big-endian → pack id (16 bytes), seal of its footer (16 bytes)
 //   meta    'store' → UUID of the datastore (16 bytes), 'next' → the next pack number u32; 'schema' → u32
 //
-// 20 bytes of an id are as good as all 32 here: who uses a hit looks for the whole id in the pack's own table.
 // A pack number is given once and never again, so an entry of a number that is not in `packs` is a leftover and no hit.
 
+import { statfs } from 'node:fs/promises';
 import { type Database, open, type RootDatabase } from 'lmdb';
+import { FailedError } from '../base/errors.js';
 
 export const SCHEMA = 1;
-export const KEY_BYTES = 20;
 export const HIT_BYTES = 16;
 /** Of a trailer's chunk table entry, what is taken over as it is: frame, offset, length. */
 export const PLACE_OFFSET = 32;
@@ -44,6 +44,8 @@ export function openDbs(directory: string): IndexDbs {
     maxReaders: READERS,
     // A cache: what a power cut tears is made again (index-state.ts). What a killed process wrote is whole all the same.
     noSync: true,
+    // Every write is in a batch of ours. LMDB's own batches drop promises, and so end the process when a write fails.
+    eventTurnBatching: false,
   });
   const chunks = env.openDB('chunks', BINARY);
   const packs = env.openDB('packs', BINARY);
@@ -72,6 +74,42 @@ export function uint32(value: number): Uint8Array {
 /** A number from `meta`; undefined where there is none. */
 export function readUint32(bytes: Uint8Array | undefined): number | undefined {
   return bytes?.byteLength === 4 ? Buffer.from(bytes).readUInt32LE(0) : undefined;
+}
+
+/**
+ * Makes the changes that `action` queues, in one transaction, on LMDB's own thread. Rejects with the system's error if
+ * it could not be written; then nothing was changed.
+ */
+export async function writeBatch(env: IndexDbs['env'], action: () => void): Promise<void> {
+  try {
+    await env.batch(action);
+  } catch (error) {
+    throw await rootOf(error);
+  }
+}
+
+/** LMDB hides the error itself behind a promise. */
+async function rootOf(error: unknown): Promise<unknown> {
+  if (!(error instanceof Error && 'commitError' in error)) return error;
+  return await Promise.resolve(error.commitError).then(
+    () => error,
+    (cause: unknown) => cause,
+  );
+}
+
+/** Free space that the index leaves to others; also far more than one batch takes. */
+const ROOM_BYTES = 64 << 20;
+
+/** @throws FailedError if the file system is nearly full: a cache must not be what fills it. */
+export async function requireRoom(directory: string): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
+  if (bavail * bsize >= ROOM_BYTES) return;
+  throw new FailedError('index-failed', 'there is no room for the chunk index', {
+    object: directory,
+    expected: `${ROOM_BYTES} bytes free`,
+    found: `${bavail * bsize} bytes`,
+    advice: 'Free space there, or name another cache directory with VMAR_CACHE_DIR.',
+  });
 }
 
 /** Marks a new environment as the store's; true if it is the store's, of this schema. */

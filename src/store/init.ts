@@ -34,7 +34,10 @@ const LOST_AND_FOUND = 'lost+found';
 export async function initDatastore(root: string, options: InitOptions, fs: StoreFs = new RealFs()): Promise<void> {
   const made: (() => Promise<void>)[] = [];
   try {
-    if (await makeRoot(fs, root)) made.push(() => fs.rmdir(root));
+    if (await makeRoot(fs, root)) {
+      made.push(() => fs.rmdir(root));
+      await fs.fsyncDirectory(dirname(resolve(root)));
+    }
     await withDirectoryLock(root, async () => {
       await checkEmpty(root);
       await makeTree(fs, root, options, made);
@@ -49,7 +52,6 @@ export async function initDatastore(root: string, options: InitOptions, fs: Stor
 async function makeRoot(fs: StoreFs, root: string): Promise<boolean> {
   try {
     await fs.mkdir(root);
-    await fs.fsyncDirectory(dirname(resolve(root)));
     return true;
   } catch (error) {
     const code = systemCode(error);
@@ -97,7 +99,10 @@ async function checkEmpty(root: string): Promise<void> {
   const ours: ReadonlySet<string> = new Set(DIRECTORIES);
   for (const name of await readdir(root)) {
     if (name === SUPERBLOCK_NAME) {
-      throw new FailedError('exists', 'there is a datastore already', { object: root, advice: 'Choose another directory.' });
+      throw new FailedError('exists', 'there is a datastore already', {
+        object: root,
+        advice: 'Choose another directory.',
+      });
     }
     if (name === LOST_AND_FOUND || name === UNFINISHED) continue;
     if (!ours.has(name) || (await namesIn(join(root, name))).length > 0) {
@@ -113,12 +118,7 @@ async function namesIn(path: string): Promise<string[]> {
   });
 }
 
-async function makeTree(
-  fs: StoreFs,
-  root: string,
-  options: InitOptions,
-  made: (() => Promise<void>)[],
-): Promise<void> {
+async function makeTree(fs: StoreFs, root: string, options: InitOptions, made: (() => Promise<void>)[]): Promise<void> {
   for (const name of DIRECTORIES) {
     const path = directoryPath(root, name);
     if (await makeIfMissing(fs, path)) made.push(() => fs.rmdir(path));

@@ -2,7 +2,7 @@
 // Locks between processes: flock on an empty file. The kernel gives a lock up when its process ends, however it ends, so
 // none is ever stale. docs/LOCKING.md says which operation takes which.
 
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
 import { type Clock, REAL_CLOCK } from '../base/clock.js';
 import { BusyError } from '../base/errors.js';
 import { flock } from '../base/syscalls.js';
@@ -20,21 +20,21 @@ export interface Lock {
   release(): Promise<void>;
 }
 
+/** Holds a bare descriptor: a FileHandle that is forgotten is closed by the garbage collector, and the lock with it. */
 class FileLock implements Lock {
   readonly path: string;
   readonly mode: LockMode;
-  #handle: FileHandle | undefined;
+  #fd: number | undefined;
 
-  constructor(path: string, mode: LockMode, handle: FileHandle) {
+  constructor(path: string, mode: LockMode, fd: number) {
     this.path = path;
     this.mode = mode;
-    this.#handle = handle;
+    this.#fd = fd;
   }
 
   async release(): Promise<void> {
-    const handle = this.#handle;
-    this.#handle = undefined;
-    await handle?.close();
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
   }
 }
 
@@ -44,57 +44,52 @@ class FileLock implements Lock {
  */
 export async function tryLock(fs: StoreFs, path: string, mode: LockMode): Promise<Lock | undefined> {
   for (;;) {
-    const handle = await openOrCreate(fs, path);
-    const lock = await lockOpened(handle, path, mode);
+    const lock = lockOpened(await openOrCreate(fs, path), path, mode);
     if (lock !== 'gone') return lock;
   }
 }
 
 /** As tryLock, but a file that is not there is not made; undefined then too. */
 export async function tryLockExisting(path: string, mode: LockMode): Promise<Lock | undefined> {
-  const handle = await openExisting(path);
-  if (handle === undefined) return undefined;
-  const lock = await lockOpened(handle, path, mode);
+  const fd = openExisting(path);
+  if (fd === undefined) return undefined;
+  const lock = lockOpened(fd, path, mode);
   return lock === 'gone' ? undefined : lock;
 }
 
-async function lockOpened(handle: FileHandle, path: string, mode: LockMode): Promise<Lock | undefined | 'gone'> {
+/** Takes over the descriptor. Undefined: another has the lock; 'gone': the name is no longer this file's. */
+function lockOpened(fd: number, path: string, mode: LockMode): Lock | undefined | 'gone' {
   try {
-    const held = flock(handle.fd, mode, { wait: false });
-    if (held && (await isAt(handle, path))) return new FileLock(path, mode, handle);
-    await handle.close();
+    const held = flock(fd, mode, { wait: false });
+    if (held && isAt(fd, path)) return new FileLock(path, mode, fd);
+    closeSync(fd);
     return held ? 'gone' : undefined;
   } catch (error) {
-    await handle.close();
+    closeSync(fd);
     throw storeFailure(error, 'lock', path);
   }
 }
 
 /** Whether the open file still is what the path names. */
-async function isAt(handle: FileHandle, path: string): Promise<boolean> {
-  const mine = await handle.stat();
-  try {
-    const named = await stat(path);
-    return named.ino === mine.ino && named.dev === mine.dev;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
-    throw error;
-  }
+function isAt(fd: number, path: string): boolean {
+  const mine = fstatSync(fd);
+  const named = statSync(path, { throwIfNoEntry: false });
+  return named !== undefined && named.ino === mine.ino && named.dev === mine.dev;
 }
 
-async function openExisting(path: string): Promise<FileHandle | undefined> {
+function openExisting(path: string): number | undefined {
   try {
-    return await open(path, 'r+');
+    return openSync(path, 'r+');
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
     throw storeFailure(error, 'open the lock', path);
   }
 }
 
-async function openOrCreate(fs: StoreFs, path: string): Promise<FileHandle> {
+async function openOrCreate(fs: StoreFs, path: string): Promise<number> {
   for (;;) {
-    const handle = await openExisting(path);
-    if (handle !== undefined) return handle;
+    const fd = openExisting(path);
+    if (fd !== undefined) return fd;
     try {
       await (await fs.createFile(path)).close();
     } catch (error) {

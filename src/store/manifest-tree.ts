@@ -5,7 +5,7 @@ import type { Dirent } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isName, isNamespace } from '../../formats/vmar/names.js';
-import { compareBackups, type BackupRef, type GuestRef } from './backup-id.js';
+import { type BackupRef, compareBackups, type GuestRef } from './backup-id.js';
 import { storeFailure, systemCode } from './fs.js';
 import { guestDirectory, parseGuestFile, sidecarName } from './layout.js';
 

@@ -14,7 +14,6 @@ import { listManifestNames } from './manifest-tree.js';
 import type { Session, SessionPlace } from './session.js';
 import { readSmallFile, writeDurably } from './small-file.js';
 
-
 export interface StoredManifest {
   readonly ref: BackupRef;
   readonly manifest: Manifest;
@@ -132,7 +131,8 @@ async function commitAt(place: SessionPlace, session: Session, ref: BackupRef, b
     await fs.unlink(path).catch(() => undefined);
     throw error;
   }
-  await fs.unlink(temporary);
+  // The backup is there, whatever becomes of its other name, which goes with the session.
+  await fs.unlink(temporary).catch(() => undefined);
   return true;
 }
 

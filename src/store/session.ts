@@ -51,10 +51,11 @@ export class Session {
         await session.end().catch(() => undefined);
         throw error;
       }
-      const without = session.#lock === undefined ? 'a lock, so a `vmar gc` elsewhere can interfere' : 'temporary files';
+      const without =
+        session.#lock === undefined ? 'a lock, so a `vmar gc` elsewhere can interfere' : 'temporary files';
       place.log.warn(`${place.root} cannot be written to; reading without ${without}`);
     }
-    if (session.#lock !== undefined) await sweepDeadSessions(place, session.id);
+    if (session.#lock !== undefined) await sweep(place, 'dead sessions', () => sweepDeadSessions(place, session.id));
     return session;
   }
 
@@ -134,17 +135,18 @@ async function listNames(path: string): Promise<string[]> {
 async function sweepDeadSessions(place: SessionPlace, ownId: string): Promise<void> {
   const directories = (await listNames(join(place.root, 'tmp'))).filter((name) => isSessionId(name) && name !== ownId);
   const locked = new Set(await listSessions(place.root));
-  for (const id of locked) if (id !== ownId) await sweepOne(place, id, () => sweepLocked(place, id));
+  for (const id of locked) if (id !== ownId) await sweep(place, id, () => sweepLocked(place, id));
   for (const id of directories) {
-    if (!locked.has(id)) await sweepOne(place, id, () => removeTree(place.fs, sessionTmpPath(place.root, id)));
+    if (!locked.has(id)) await sweep(place, id, () => removeTree(place.fs, sessionTmpPath(place.root, id)));
   }
 }
 
-async function sweepOne(place: SessionPlace, id: string, sweep: () => Promise<void>): Promise<void> {
+/** Housekeeping: its failure is no reason not to begin. */
+async function sweep(place: SessionPlace, whose: string, action: () => Promise<void>): Promise<void> {
   try {
-    await sweep();
+    await action();
   } catch (error) {
-    place.log.warn(`what the dead session ${id} left cannot be removed: ${String(error)}`);
+    place.log.warn(`what is left of ${whose} in ${place.root} cannot be removed: ${String(error)}`);
   }
 }
 

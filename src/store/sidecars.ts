@@ -12,6 +12,9 @@ import { sidecarPath } from './layout.js';
 import type { Session, SessionPlace } from './session.js';
 import { readSmallFile, writeDurably } from './small-file.js';
 
+/** Envelopes are of one size limit, whatever is in them. */
+export const MOST_SIDECAR_BYTES = MAX_MANIFEST_BYTES;
+
 /**
  * The backup's sidecar; undefined if it has none. One that names another manifest was left by a forget that was cut off,
  * and counts as none.
@@ -25,7 +28,7 @@ export async function readSidecar(
   const path = sidecarPath(root, backup);
   let bytes: Uint8Array;
   try {
-    bytes = await readSmallFile(path, MAX_MANIFEST_BYTES);
+    bytes = await readSmallFile(path, MOST_SIDECAR_BYTES);
   } catch (error) {
     if (error instanceof NotFoundError) return undefined;
     throw error;

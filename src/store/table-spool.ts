@@ -4,7 +4,6 @@
 
 import { closeSync, openSync, readSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { compareBytes } from '../base/bytes.js';
 import { FailedError } from '../base/errors.js';
 import type { StoreFile, StoreFs } from './fs.js';
 
@@ -117,10 +116,23 @@ function compareKeys(a: Buffer, b: Buffer, keyBytes: number): number {
   return a.compare(b, 0, keyBytes, 0, keyBytes);
 }
 
+/** Ids differ in their first six bytes, all but always: numbers of these are sorted, and bytes looked at for ties only. */
 function sortEntries(run: Buffer, entryBytes: number, keyBytes: number): Buffer {
-  const order = Array.from({ length: run.length / entryBytes }, (_, i) => run.subarray(i * entryBytes, (i + 1) * entryBytes));
-  order.sort((a, b) => compareBytes(a.subarray(0, keyBytes), b.subarray(0, keyBytes)));
-  return Buffer.concat(order);
+  const count = run.length / entryBytes;
+  const ranks = new Float64Array(count);
+  const order = new Uint32Array(count);
+  for (let i = 0; i < count; i++) {
+    ranks[i] = run.readUIntBE(i * entryBytes, 6);
+    order[i] = i;
+  }
+  order.sort((a, b) => ranks[a]! - ranks[b]! || compareAt(run, a * entryBytes, b * entryBytes, keyBytes) || a - b);
+  const sorted = Buffer.allocUnsafe(run.length);
+  for (let i = 0; i < count; i++) run.copy(sorted, i * entryBytes, order[i]! * entryBytes, (order[i]! + 1) * entryBytes);
+  return sorted;
+}
+
+function compareAt(run: Buffer, a: number, b: number, keyBytes: number): number {
+  return run.compare(run, b, b + keyBytes, a, a + keyBytes);
 }
 
 function* gather(entries: Iterable<Buffer>, blockBytes: number): Generator<Buffer> {

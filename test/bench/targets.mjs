@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The targets, and what was measured against them.
 import { median } from './measure.mjs';
+import { STEPS } from './rounds.mjs';
 
 export const RSS_LIMIT_BYTES = 400e6;
 
@@ -51,9 +52,10 @@ export function judge(rounds, peaks) {
     measured: value === undefined ? 'not measured' : value.toFixed(3),
     met: value === undefined ? undefined : atLeast ? value >= limit : value <= limit,
   }));
-  const peak = Math.max(...Object.values(peaks));
+  const steps = rounds.flatMap((round) => STEPS.map((step) => round.vmar[step].rssBytes));
+  const peak = Math.max(...Object.values(peaks), ...steps);
   rows.push({
-    what: 'peak RSS, 64 GiB sparse image, all steps',
+    what: 'peak RSS, all steps, 64 GiB sparse image too',
     target: '≤ 400 MB',
     measured: `${Math.round(peak / 1e6)} MB`,
     met: peak <= RSS_LIMIT_BYTES,

@@ -71,7 +71,8 @@ export function executorSuite(workers: number, hash: HashName): void {
       );
       expect(frame.rawBytes).toBe(raw.length);
       expect(Buffer.from(frame.seal)).toEqual(Buffer.from(sealer(hash)(stored)));
-      expect(frame.codec === 0 ? stored : decompress(stored)).toEqual(raw);
+      // `toEqual` would take seconds on so many bytes.
+      expect((frame.codec === 0 ? stored : decompress(stored)).equals(raw)).toBe(true);
       return frame;
     }
 

@@ -1,129 +1,20 @@
 // SPDX-License-Identifier: MIT
 // vmar backup
 
-import { createWriteStream } from 'node:fs';
-import { DEFAULT_CLUSTER_BYTES } from '../../../formats/vmar/limits.js';
-import { createImageSource } from '../../../plugins/source-image/source-image.js';
-import { ArchiveSink } from '../../archive/archive-sink.js';
-import { openArchiveVault } from '../../archive/archive-vault.js';
-import { openDatastoreVault } from '../../archive/datastore-vault.js';
-import { createMachine } from '../../archive/machine.js';
-import type { Vault } from '../../archive/vault.js';
-import { REAL_CLOCK } from '../../base/clock.js';
-import { EXIT, type ExitStatus, InterruptedError, UsageError } from '../../base/errors.js';
-import type { BlockDevice } from '../../block/device.js';
-import { openFileDevice } from '../../block/file-device.js';
-import { BackupJob } from '../../jobs/backup-job.js';
-import type { BackupDescription, DumpResult } from '../../plugin-api.js';
-import type { Datastore } from '../../store/datastore.js';
-import { tellBackup } from '../backup-report.js';
-import { type BackupFlags, type BackupWish, parseBackup } from '../backup-wish.js';
+import { type ExitStatus, UsageError } from '../../base/errors.js';
+import { type BackupFlags, parseBackup } from '../backup-wish.js';
 import { readConfigs } from '../config-files.js';
 import type { Context } from '../context.js';
-import { openStore } from '../open-store.js';
-import { Progress } from '../progress.js';
-import { writeLabels } from '../write-labels.js';
 
 export type { BackupFlags } from '../backup-wish.js';
 
 export async function run(context: Context, guestText: string, flags: BackupFlags): Promise<ExitStatus> {
-  const startMillis = performance.now();
   if (flags.output === '-' && context.output.json) {
     throw new UsageError('json-here', 'standard output is the archive: --json has no place', { object: '--output -' });
   }
   const wish = parseBackup(guestText, flags);
   const configs = await readConfigs(wish.configPaths);
-  const store = wish.target.kind === 'datastore' ? await openStore(context) : undefined;
-  try {
-    const stop = new AbortController();
-    const work = async (): Promise<DumpResult> => {
-      const vault = await openVault(wish, store, stop.signal);
-      return await backUp(context, wish, configs, vault, stop.signal);
-    };
-    const result = await context.interrupts.during(() => stop.abort(), work);
-    if (store !== undefined) await writeLabels(store, result.backup, wish.labels);
-    tellBackup(context, wish, result, (performance.now() - startMillis) / 1000);
-    return EXIT.done;
-  } finally {
-    await store?.close();
-  }
-}
-
-async function openVault(wish: BackupWish, store: Datastore | undefined, signal: AbortSignal): Promise<Vault> {
-  const { guest, target, waitSeconds } = wish;
-  if (store !== undefined) return await openDatastoreVault(store, guest, { waitSeconds, signal });
-  const made = { clusterSizeBytes: DEFAULT_CLUSTER_BYTES, hash: 'blake3' as const };
-  if (target.kind === 'file') return await openArchiveVault({ ...target, overwrite: false }, made);
-  // Not process.stdout, which blocks this thread while the reader is slow.
-  const stream = createWriteStream('', { fd: 1, autoClose: false });
-  return await openArchiveVault({ kind: 'stream', stream }, made);
-}
-
-/** Takes the vault: it is committed or aborted. */
-async function backUp(
-  context: Context,
-  wish: BackupWish,
-  configs: BackupDescription['configs'],
-  vault: Vault,
-  signal: AbortSignal,
-): Promise<DumpResult> {
-  const devices: BlockDevice[] = [];
-  const { hash, clusterSizeBytes } = vault;
-  const { level, speedBytesPerSecond, workers } = wish;
-  const machine = createMachine({ hash, clusterSizeBytes, level, ...(workers === undefined ? {} : { workers }) });
-  const progress = new Progress(context.output, 'backing up');
-  let started = false;
-  try {
-    await openImages(wish, devices);
-    if (signal.aborted) throw new InterruptedError();
-    const job = new BackupJob({
-      disks: devices.map((device) => ({ device })),
-      sink: new ArchiveSink(vault, machine),
-      description: describe(wish, devices, configs),
-      speedBytesPerSecond,
-      clock: REAL_CLOCK,
-      onProgress: ({ doneBytes }) => progress.setDone(doneBytes),
-    });
-    progress.addTotal(job.progress().totalBytes);
-    signal.addEventListener('abort', () => job.cancel(), { once: true });
-    started = true;
-    return await job.run();
-  } catch (error) {
-    // A job that ran has aborted it.
-    if (!started) await vault.abort();
-    throw error;
-  } finally {
-    progress.end();
-    await machine.close();
-    for (const device of devices) await device.close();
-  }
-}
-
-async function openImages({ disks, forceShare }: BackupWish, devices: BlockDevice[]): Promise<void> {
-  const source = createImageSource({ openFile: openFileDevice });
-  for (const { place } of disks) devices.push(await source.open(place, { forceShare }));
-}
-
-function describe(
-  wish: BackupWish,
-  devices: readonly BlockDevice[],
-  configs: BackupDescription['configs'],
-): BackupDescription {
-  const { guest, disks, timeSeconds, forceShare, labels } = wish;
-  return {
-    namespace: guest.namespace,
-    guestId: guest.guestId,
-    timeSeconds,
-    source: 'image',
-    // Nobody wrote to the images, unless a lock was passed over.
-    consistency: forceShare ? 'crash' : 'offline',
-    disks: disks.map(({ name }, index) => ({
-      name,
-      kind: 'disk' as const,
-      sizeBytes: devices[index]!.lengthBytes,
-      forceShared: forceShare,
-    })),
-    configs,
-    labels,
-  };
+  // What does the work is large, and of no use to who mistyped.
+  const { runBackup } = await import('../run-backup.js');
+  return await runBackup(context, wish, configs);
 }

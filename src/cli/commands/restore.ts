@@ -13,6 +13,7 @@ import { parseWorkers } from '../parse-count.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { parseRestore, planRestore, type RestoreFlags, type RestoreWish } from '../restore-wish.js';
+import { secondsSinceStart } from '../seconds.js';
 import { renderTable } from '../table.js';
 import { TargetDirectory } from '../target-directory.js';
 
@@ -37,7 +38,6 @@ export async function run(context: Context, name: string, flags: RestoreFlags): 
 async function restore(context: Context, backup: OpenBackup, wish: RestoreWish, workers: number): Promise<Restored> {
   const { manifest } = backup;
   const plan = planRestore(manifest, wish);
-  const startMillis = performance.now();
   const executor = createExecutor({
     workers,
     hash: manifest.hash,
@@ -68,7 +68,7 @@ async function restore(context: Context, backup: OpenBackup, wish: RestoreWish, 
     await configs.check();
     await configs.prepare();
     const summary = await context.interrupts.during(() => stop.abort(), work);
-    return { ...summary, configs: plan.configs, seconds: (performance.now() - startMillis) / 1000 };
+    return { ...summary, configs: plan.configs, seconds: secondsSinceStart() };
   } catch (error) {
     await configs.remove();
     await directory.removeIfMade();

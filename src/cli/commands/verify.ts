@@ -14,6 +14,7 @@ import { isArchiveName } from '../parse-backup-name.js';
 import { parseWorkers } from '../parse-count.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
+import { secondsSinceStart } from '../seconds.js';
 
 export interface VerifyFlags {
   readonly quick?: boolean;
@@ -27,7 +28,6 @@ export async function run(context: Context, names: readonly string[], flags: Ver
   const stop = new AbortController();
   const workers = parseWorkers(flags.workers);
   const progress = new Progress(context.output, 'verifying');
-  const startMillis = performance.now();
   const options: VerifyOptions = {
     mode: flags.quick === true ? 'quick' : 'full',
     portable: flags.portable === true,
@@ -46,7 +46,7 @@ export async function run(context: Context, names: readonly string[], flags: Ver
   };
   try {
     const reports = await context.interrupts.during(() => stop.abort(), work);
-    return tell(context, sum(reports), (performance.now() - startMillis) / 1000);
+    return tell(context, sum(reports), secondsSinceStart());
   } finally {
     progress.end();
   }
