@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The chunks of one self-contained archive: its own table is the index.
 
+import { VmarError } from '../base/errors.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import type { ContainerReader } from '../store/container-reader.js';
-import type { ChunkPlace, ChunkSource } from './chunk-source.js';
+import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
 
 export class ArchiveChunks implements ChunkSource {
   readonly hash: HashName;
@@ -14,15 +15,19 @@ export class ArchiveChunks implements ChunkSource {
     this.hash = container.header.hash;
   }
 
-  /** @throws DamageError if the page of the table that would name it is damaged. */
   locate(id: Uint8Array): ChunkPlace | undefined {
     const found = this.container.find(id);
     return found === undefined ? undefined : { container: this.container, ...found };
   }
 
-  async locateAll(id: Uint8Array): Promise<ChunkPlace[]> {
-    const place = this.locate(id);
-    return place === undefined ? [] : [place];
+  async locateAll(id: Uint8Array): Promise<ChunkPlaces> {
+    try {
+      const place = this.locate(id);
+      return { places: place === undefined ? [] : [place], passedOver: [] };
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      return { places: [], passedOver: [error] };
+    }
   }
 
   async close(): Promise<void> {

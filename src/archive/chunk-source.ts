@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Where chunks are found: in the packs of a datastore, or in one archive. Readers of backups are written against this.
 
+import type { VmarError } from '../base/errors.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import type { ContainerReader } from '../store/container-reader.js';
 
@@ -14,14 +15,23 @@ export interface ChunkPlace {
   readonly lengthBytes: number;
 }
 
+export interface ChunkPlaces {
+  readonly places: readonly ChunkPlace[];
+  /** Why containers that may hold the chunk could not be looked through: damage, or FailedError for a newer one. */
+  readonly passedOver: readonly VmarError[];
+}
+
 export interface ChunkSource {
   readonly hash: HashName;
-  /** The likely place of a chunk, or undefined if none is known. */
+  /**
+   * The likely place of a chunk, or undefined if none is known.
+   * @throws DamageError if what would tell it is damaged.
+   */
   locate(id: Uint8Array): ChunkPlace | undefined;
   /**
-   * Every place of a chunk by the containers' own tables, past the index: slow, for when a place turned out wrong.
-   * Containers that cannot be opened are passed over.
+   * Every place of a chunk by the containers' own tables, past the index: slow, for when a place turned out wrong. The
+   * containers stay open until the next call of this source.
    */
-  locateAll(id: Uint8Array): Promise<ChunkPlace[]>;
+  locateAll(id: Uint8Array): Promise<ChunkPlaces>;
   close(): Promise<void>;
 }

@@ -13,7 +13,7 @@ import { encodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
 import type { BackupDescription } from '../plugin-api.js';
 import { formatBackupId, type GuestRef } from '../store/backup-id.js';
 import type { Datastore } from '../store/datastore.js';
-import { manifestPath, type PackId } from '../store/layout.js';
+import { directoryPath, manifestPath, packDirectory, type PackId } from '../store/layout.js';
 import { type Lock, lockGuest } from '../store/locks.js';
 import { commitManifest, latestBackup, readManifest } from '../store/manifests.js';
 import { PackStream } from '../store/pack-stream.js';
@@ -147,12 +147,27 @@ class DatastoreVault implements Vault {
     const bytes = encodeManifest(manifest);
     await this.#mapPacks.addManifest(manifestPart(bytes, this.hash));
     await this.#mapPacks.finish();
+    await this.#syncPacksHit();
     this.#checkPacks(packs);
     const ref = await commitManifest(this.#store, this.#session, this.#guest, draft.timeSeconds, (timeSeconds) =>
       timeSeconds === draft.timeSeconds ? bytes : encodeManifest({ ...manifest, timeSeconds }),
     );
     await this.#end();
     return formatBackupId(ref);
+  }
+
+  /**
+   * Whoever made a pack that was hit may have died before its name was durable, and this backup must not go with it.
+   * The packs of the parent were made durable before it was committed, our own when they were published.
+   */
+  async #syncPacksHit(): Promise<void> {
+    const { fs, root } = this.#store;
+    const own = [...this.#dataPacks.ids, ...this.#mapPacks.ids].map((id) => toHex(id));
+    const durable = new Set([...own, ...(this.#parent?.manifest.packs ?? [])]);
+    const hit = [...this.#known.packsHit].filter((packId) => !durable.has(packId));
+    if (hit.length === 0) return;
+    for (const directory of new Set(hit.map((packId) => packDirectory(root, packId)))) await fs.fsyncDirectory(directory);
+    await fs.fsyncDirectory(directoryPath(root, 'packs'));
   }
 
   #packs(): PackId[] {
@@ -192,9 +207,14 @@ class DatastoreVault implements Vault {
     await this.#end();
   }
 
+  /** Never rejects: the backup is there or is not, and what cannot be cleared away the next session sweeps up. */
   async #end(): Promise<void> {
-    await this.#chunks.close();
-    await this.#lock.release();
-    await this.#session.end();
+    try {
+      await this.#chunks.close();
+      await this.#lock.release();
+      await this.#session.end();
+    } catch (error) {
+      this.#store.log.warn(`temporary files of this backup are left in ${this.#store.root}: ${String(error)}`);
+    }
   }
 }

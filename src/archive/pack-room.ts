@@ -51,14 +51,24 @@ export class PackRoom implements PackPlace {
       createdSeconds: Math.floor(Date.now() / 1000),
     };
     const container = new ContainerWriter(file, header, { fs, directory: this.#session.tmpDir });
-    await container.begin();
+    try {
+      await container.begin();
+    } catch (error) {
+      await container.abandon().catch(() => undefined);
+      throw error;
+    }
     return { id, container, temporaryPath };
   }
 
   /** Order matters: content durable, then the name, then the name durable; only then may anyone build on it. */
   async publish(pack: OpenPack): Promise<void> {
     const { fs, root } = this.#store;
-    await pack.container.finish();
+    try {
+      await pack.container.finish();
+    } catch (error) {
+      await pack.container.abandon().catch(() => undefined);
+      throw error;
+    }
     const name = toHex(pack.id);
     const directory = packDirectory(root, name);
     await this.#makeDirectory(directory);

@@ -9,6 +9,7 @@ import { fromHex, toHex } from '../base/bytes.js';
 import { BugError, FailedError, NotFoundError, VmarError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import { IndexFiles } from './index-files.js';
+import { trimMap } from './index-memory.js';
 import {
   claimFor,
   HIT_BYTES,
@@ -23,11 +24,15 @@ import {
   uint32,
   writeBatch,
 } from './index-schema.js';
+import { statePaths } from './index-state.js';
 import type { PackId } from './layout.js';
 import type { PackTable } from './stored-packs.js';
 
 /** Entries of one batch: what a batch costs the calling thread stays below two milliseconds. */
 const BATCH_ENTRIES = 4096;
+
+/** A get touches one page that was not touched before, at most: 64 MiB. */
+const GETS_BETWEEN_TRIMS = 16384;
 
 /** Where a chunk lies, if the index is right. One object, filled anew by each `get`. */
 export interface IndexHit {
@@ -56,13 +61,16 @@ export class ChunkIndex {
   /** By number; what this process has seen of `packs`. */
   readonly #packs = new Map<number, PackId>();
   readonly #hit: IndexHit = { packId: '', frame: 0, offsetBytes: 0, lengthBytes: 0 };
+  readonly #dataPath: string;
+  #gets = 0;
   #failed = false;
 
-  private constructor(dbs: IndexDbs, directory: string, log: Log, files: IndexFiles | undefined) {
+  private constructor(dbs: IndexDbs, environment: string, log: Log, files: IndexFiles | undefined) {
     this.#dbs = dbs;
-    this.#directory = directory;
+    this.#directory = files?.directory ?? environment;
     this.#log = log;
     this.#files = files;
+    this.#dataPath = join(environment, 'data.mdb');
     this.#refresh();
   }
 
@@ -76,7 +84,7 @@ export class ChunkIndex {
     log: Log = SILENT,
   ): Promise<ChunkIndex> {
     const files = await IndexFiles.open(cacheDir, store.storeUuid, log);
-    return new ChunkIndex(files.dbs, files.directory, log, files);
+    return new ChunkIndex(files.dbs, statePaths(files.directory).environment, log, files);
   }
 
   /** An index for one run, in a directory that its owner removes after it is closed. */
@@ -89,6 +97,7 @@ export class ChunkIndex {
 
   /** The likely place of a chunk. The hit is valid until the next call. */
   get(id: Uint8Array): IndexHit | undefined {
+    if (++this.#gets % GETS_BETWEEN_TRIMS === 0) trimMap(this.#dataPath);
     const value = this.#read(id);
     if (value === undefined || value.length !== HIT_BYTES) return undefined;
     const frame = value.readUInt32LE(4);

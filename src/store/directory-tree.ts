@@ -2,7 +2,7 @@
 // Directories made and removed in depth.
 
 import { readdir } from 'node:fs/promises';
-import { dirname, join, relative, sep } from 'node:path';
+import { join, relative, sep } from 'node:path';
 import { BugError } from '../base/errors.js';
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 
@@ -32,13 +32,6 @@ export async function makeDirectories(fs: StoreFs, root: string, path: string): 
 export async function syncDirectories(fs: StoreFs, root: string, path: string): Promise<void> {
   for (const directory of chain(root, path).reverse()) await fs.fsyncDirectory(directory);
   await fs.fsyncDirectory(root);
-}
-
-/** Publishes a finished file: renames it into its directory, which is made if need be, and makes its name durable. */
-export async function publishFile(fs: StoreFs, root: string, from: string, to: string): Promise<void> {
-  await makeDirectories(fs, root, dirname(to));
-  await fs.rename(from, to);
-  await syncDirectories(fs, root, dirname(to));
 }
 
 /** Removes a directory and all that is in it; what is gone already is no failure. Symbolic links are not followed. */

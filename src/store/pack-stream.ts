@@ -23,7 +23,7 @@ export interface OpenPack {
 /** What the packs need of their datastore. */
 export interface PackPlace {
   create(content: 1 | 2): Promise<OpenPack>;
-  /** Closes the pack and makes it durable and findable under its final name. */
+  /** Makes the pack durable and findable under its final name; its file is closed in any case. */
   publish(pack: OpenPack): Promise<void>;
 }
 
@@ -69,9 +69,9 @@ export class PackStream {
     const current = this.#current;
     if (current === undefined) return;
     await current.extents.flush();
-    this.#current = undefined;
     while (this.#publishing.size >= PUBLISHING) await Promise.race(this.#publishing);
     if (this.#failure !== undefined) throw this.#failure;
+    this.#current = undefined;
     const done = this.#place.publish(current.pack).catch((error: unknown) => {
       this.#failure ??= error;
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { scratchDirectory } from '../base/scratch.js';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { MapBuilder } from '#vmar/src/archive/map-builder.js';
@@ -8,6 +8,7 @@ import { Scratch } from '#vmar/src/archive/scratch.js';
 import { seededRandom } from '../base/random.js';
 
 const ZERO = Buffer.alloc(32);
+const base = scratchDirectory();
 
 /** A page's "id" for these tests: its level, number and a sum over it, so that any difference shows. */
 function pageId(level: number, index: number, page: Uint8Array): Uint8Array {
@@ -35,7 +36,7 @@ function rootOf(ids: readonly Uint8Array[], fanout: number): Uint8Array {
 }
 
 function builder(clusters: number, fanout: number) {
-  const scratch = new Scratch(mkdtempSync(join(tmpdir(), 'vmar-map-')));
+  const scratch = new Scratch(mkdtempSync(join(base, 'map-')));
   const pages = new Map<string, Uint8Array>();
   const map = new MapBuilder({
     clusters,

@@ -208,12 +208,12 @@ describe('an image that changes its length meanwhile', () => {
     ['longer', 'image-grew', 200 * CLUSTER],
   ])('fails: %s', async (_, code, length) => {
     const image = makeImage(bench.path('moving.raw'), 100 * CLUSTER, [{ at: 0, bytes: noise(100) }]);
-    const { finished } = bench.start(['--json', 'backup', 'moving', '--disk', 'd=moving.raw', '--speed', '3MiB']);
-    await untilLocked(image);
+    const running = bench.start(['--json', 'backup', 'moving', '--disk', 'd=moving.raw', '--speed', '3MiB']);
+    await untilLocked(image, running);
     // The length is taken in the moment after the lock.
     await new Promise((resolve) => setTimeout(resolve, 200));
     truncateSync(image, length);
-    const { status, json } = await finished;
+    const { status, json } = await running.finished;
     expect(json().error).toMatchObject({ code, exit: 1, object: 'moving.raw' });
     expect(status).toBe(1);
     expect(await bench.error(['list', 'moving'])).toMatchObject({ exit: 4 });

@@ -108,10 +108,10 @@ describe('an image that QEMU has locked', () => {
 describe.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s in the middle of a backup', (signal) => {
   it('leaves nothing of it, and exits with 130', async () => {
     const words = ['backup', 'cancelled', '--disk', 'd=slow.raw', '--speed', '64KiB'];
-    const { child, finished } = bench.start(words);
-    await untilLocked(bench.path('slow.raw'));
-    child.kill(signal);
-    const { status, stderr } = await finished;
+    const running = bench.start(words);
+    await untilLocked(bench.path('slow.raw'), running);
+    running.child.kill(signal);
+    const { status, stderr } = await running.finished;
     expect(status).toBe(130);
     expect(stderr).toContain('interrupted');
     expect(await bench.error(['list', 'cancelled'])).toMatchObject({ exit: 4 });
@@ -124,10 +124,10 @@ describe.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s in the middle of a b
 describe('a signal in the middle of an archive', () => {
   it('leaves no file', async () => {
     const words = ['backup', '100', '--disk', 'd=slow.raw', '--speed', '64KiB', '--output', 'half.vmar'];
-    const { child, finished } = bench.start(words);
-    await untilLocked(bench.path('slow.raw'));
-    child.kill('SIGINT');
-    expect((await finished).status).toBe(130);
+    const running = bench.start(words);
+    await untilLocked(bench.path('slow.raw'), running);
+    running.child.kill('SIGINT');
+    expect((await running.finished).status).toBe(130);
     expect(existsSync(bench.path('half.vmar'))).toBe(false);
     expect(readdirSync(bench.directory).filter((name) => name.includes('half'))).toEqual([]);
   });

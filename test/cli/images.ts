@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ofdQueryLock } from '#vmar/src/base/syscalls.js';
+import type { Finished, Running } from './bench.js';
 
 export const CLUSTER = 65536;
 
@@ -45,11 +46,18 @@ export function mixedImage(path: string): string {
   ]);
 }
 
-/** Resolves once a reader has its locks on the image: nobody else may write to it any more. */
-export async function untilLocked(path: string): Promise<void> {
+/** Resolves once a process that was started has its reader's locks on the image. */
+export async function untilLocked(path: string, { finished }: Running): Promise<void> {
   const fd = openSync(path, 'r+');
+  let ended: Finished | undefined;
+  void finished.then((result) => {
+    ended = result;
+  });
   try {
-    while (ofdQueryLock(fd, 'write', 201, 1)) await delay(10);
+    while (ofdQueryLock(fd, 'write', 201, 1)) {
+      if (ended !== undefined) throw new Error(`it ended too soon: ${ended.text}${ended.stderr}`);
+      await delay(10);
+    }
   } finally {
     closeSync(fd);
   }

@@ -7,7 +7,7 @@ import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.j
 import { decodeExtentHead, decodeExtentHeader, EXTENT_HEADER_BYTES } from '../../../formats/vmar/extent.js';
 import type { HashName } from '../../../formats/vmar/hash.js';
 
-/** The ids in the extents from the front up to the first that is not whole. */
+/** The ids in the extents from the front up to the first that is not whole; a manifest's is its digest. */
 export function scanIds(path: string, containerId: Uint8Array, hash: HashName): Uint8Array[] {
   const ids: Uint8Array[] = [];
   let fd: number;
@@ -22,7 +22,7 @@ export function scanIds(path: string, containerId: Uint8Array, hash: HashName): 
       const context = { object: path, containerId, offsetBytes: offset };
       const { headBytes, totalBytes } = decodeExtentHeader(readAt(fd, offset, EXTENT_HEADER_BYTES), context);
       const extent = decodeExtentHead(readAt(fd, offset, headBytes), hash, context);
-      if (extent.content <= 2) for (const chunk of extent.chunks) ids.push(chunk.id);
+      for (const chunk of extent.chunks) ids.push(chunk.id);
       offset += totalBytes;
     }
   } catch (error) {

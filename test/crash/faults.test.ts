@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// A disk that is full or fails, exhaustively: every single file operation of a backup fails in turn.
+
+import { cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { VmarError } from '#vmar/src/base/errors.js';
+import { RealFs } from '#vmar/src/store/real-fs.js';
+import { World } from '../archive/world.js';
+import { type Fault, FaultFs } from '../store/fault-fs.js';
+import { memoryDirectory } from './memory-directory.js';
+import { backUpNight, expectSound, expectSwept, nightOf } from './nights.js';
+
+const scratch = memoryDirectory();
+const first = nightOf('100', 0);
+const second = nightOf('100', 1);
+let worlds = 0;
+
+async function worldWithFirst(): Promise<World> {
+  const world = await World.create(join(scratch, `world-${worlds++}`));
+  await backUpNight(world, first);
+  return world;
+}
+
+/** A copy of the world as it is, to be spoilt. */
+function copyOf(world: World): World {
+  const base = join(scratch, `copy-${worlds++}`);
+  mkdirSync(base);
+  cpSync(world.root, join(base, 'store'), { recursive: true });
+  return World.at(base);
+}
+
+async function failureOf(action: () => Promise<unknown>): Promise<unknown> {
+  try {
+    await action();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+function openFiles(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+const KINDS: readonly Omit<Fault, 'at'>[] = [
+  { code: 'ENOSPC' },
+  { code: 'EIO' },
+  { code: 'ENOSPC', partBytes: 100 },
+  { code: 'ENOSPC', partBytes: 1, lasting: true },
+  { code: 'EIO', lasting: true },
+];
+
+describe.each(KINDS)('%o at every operation of a backup', (kind) => {
+  it('ends it with a clear error, and leaves the datastore as it was', async () => {
+    const origin = await worldWithFirst();
+    let failed = 0;
+    let done = 0;
+    for (let at = 1; ; at++) {
+      const world = copyOf(origin);
+      const faults = new FaultFs(new RealFs(), { ...kind, at });
+      const filesBefore = openFiles();
+      const error = await failureOf(() => backUpNight(World.at(world.base, { fs: faults }), second));
+      if (!faults.fired) break;
+      const story = `operation ${at}, ${faults.seen[at - 1]}`;
+      expect(openFiles(), `${story}: files left open`).toBe(filesBefore);
+      if (error === undefined) done++;
+      else {
+        failed++;
+        expect(error, story).toBeInstanceOf(VmarError);
+        expect((error as VmarError).exitStatus, story).toBe(1);
+        expect((error as VmarError).code, story).toMatch(kind.code === 'EIO' ? 'io-error' : 'no-space');
+      }
+      const expected = error === undefined ? [first, second] : [first];
+      await expectSound(world, { kept: expected }).catch((cause: unknown) => {
+        throw new Error(`${story}: ${error === undefined ? 'done' : `failed (${error})`}, but: ${cause}`, { cause });
+      });
+      const next = { ...second, id: await backUpNight(world, second) };
+      expectSwept(world);
+      await expectSound(world, { kept: [...expected, next] });
+      rmSync(world.base, { recursive: true });
+    }
+    console.log(failed, done);
+    expect(failed).toBeGreaterThan(20);
+    expect(done).toBeGreaterThan(0);
+  });
+});
