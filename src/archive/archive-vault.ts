@@ -49,11 +49,14 @@ export async function openArchiveVault(target: ArchiveTarget, options: ArchiveVa
     });
   }
   const scratch = mkdtempSync(join(options.scratchParent ?? tmpdir(), 'vmar-'));
+  let place: Place | undefined;
   try {
-    const place = await openPlace(target, fs);
+    place = await openPlace(target, fs);
     const index = await ChunkIndex.openTemporary(scratch);
     return new ArchiveVault(place, index, scratch, fs, options);
   } catch (error) {
+    await place?.file.close().catch(() => undefined);
+    await place?.remove();
     rmSync(scratch, { recursive: true, force: true });
     throw error;
   }
@@ -75,15 +78,20 @@ async function openPlace(target: ArchiveTarget, fs: StoreFs): Promise<Place> {
   const { path } = target;
   const partial = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.partial`);
   const file = await fs.createFile(partial, { direct: true });
+  const remove = async (): Promise<void> => await fs.unlink(partial).catch(() => undefined);
   const publish = async (): Promise<void> => {
     if (target.overwrite) await fs.rename(partial, path);
-    else {
-      await fs.link(partial, path);
-      await fs.unlink(partial);
+    else await fs.link(partial, path);
+    try {
+      await fs.fsyncDirectory(dirname(path));
+    } catch (error) {
+      // An archive that was told to have failed must not stay, unless it is in the place of another, which is gone.
+      if (!target.overwrite) await fs.unlink(path).catch(() => undefined);
+      throw error;
     }
-    await fs.fsyncDirectory(dirname(path));
+    if (!target.overwrite) await remove();
   };
-  return { file, name: path, publish, remove: async () => await fs.unlink(partial).catch(() => undefined) };
+  return { file, name: path, publish, remove };
 }
 
 /** Chunks noted before they go from memory into the temporary index. */

@@ -4,7 +4,7 @@
 
 import zstd from 'zstd-napi/binding.js';
 import { bytesEqual, toHex } from '../base/bytes.js';
-import { DamageError, VmarError } from '../base/errors.js';
+import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import { chunkContext, createHasher, type Hasher, sealer } from '../../formats/vmar/hash.js';
 import { MAX_FRAME_BYTES, MAX_MANIFEST_BYTES } from '../../formats/vmar/limits.js';
 import type { TableFrame } from '../../formats/vmar/trailer.js';
@@ -56,32 +56,28 @@ export class ChunkReader {
   /**
    * The chunk's bytes (not to be changed: they may be shared). If the place that the index gave is wrong or damaged,
    * every other copy is tried.
-   * @throws DamageError if no good copy is found.
+   * @throws DamageError if no good copy is found, FailedError if one may be in a container that this vmar cannot read.
    */
   async read(id: Uint8Array, kind: number): Promise<Uint8Array> {
-    const first = this.#source.locate(id);
-    let failure: unknown;
-    if (first !== undefined) {
-      try {
-        return this.#readAt(first, id, kind);
-      } catch (error) {
-        if (!(error instanceof VmarError)) throw error;
-        failure = error;
-      }
+    try {
+      const first = this.#source.locate(id);
+      if (first !== undefined) return this.#readAt(first, id, kind);
+    } catch (error) {
+      // Not the chunk's own fault before its container's table has said so.
+      if (!(error instanceof VmarError)) throw error;
     }
-    for (const place of await this.#source.locateAll(id)) {
+    const { places, passedOver } = await this.#source.locateAll(id);
+    let failure: VmarError | undefined;
+    for (const place of places) {
       try {
         return this.#readAt(place, id, kind);
       } catch (error) {
         if (!(error instanceof VmarError)) throw error;
-        failure = error;
+        failure ??= error;
       }
     }
-    if (failure instanceof DamageError) throw failure;
-    throw new DamageError('chunk-missing', `${kind === 0 ? 'a chunk' : 'a map page'} is in no pack`, {
-      object: toHex(id),
-      cause: failure,
-    });
+    const refused = passedOver.find((error) => error instanceof FailedError);
+    throw failure ?? refused ?? passedOver[0] ?? missing(id, kind);
   }
 
   #readAt(place: ChunkPlace, id: Uint8Array, kind: number): Uint8Array {
@@ -112,4 +108,9 @@ export class ChunkReader {
     }
     return hasher;
   }
+}
+
+function missing(id: Uint8Array, kind: number): DamageError {
+  const what = kind === 0 ? 'a chunk' : 'a map page';
+  return new DamageError('chunk-missing', `${what} is in no pack`, { object: toHex(id) });
 }

@@ -2,19 +2,23 @@
 // The chunks of a datastore: the index says where one should be, the packs' own tables where it is.
 
 import { fromHex } from '../base/bytes.js';
-import { BugError, VmarError } from '../base/errors.js';
+import { BugError, DamageError, NotFoundError, VmarError } from '../base/errors.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import type { ChunkIndex } from '../store/chunk-index.js';
+import type { ContainerReader } from '../store/container-reader.js';
 import type { Datastore } from '../store/datastore.js';
 import type { PackId } from '../store/layout.js';
 import { PackSet } from '../store/pack-set.js';
-import type { ChunkPlace, ChunkSource } from './chunk-source.js';
+import { readPackTable } from '../store/stored-packs.js';
+import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
 
 export class DatastoreChunks implements ChunkSource {
   readonly hash: HashName;
   readonly packs: PackSet;
   readonly index: ChunkIndex;
   readonly #store: Datastore;
+  /** Packs whose entries in the index were wrong, and were put right. */
+  readonly #righted = new Set<PackId>();
 
   private constructor(store: Datastore, index: ChunkIndex) {
     this.#store = store;
@@ -36,23 +40,56 @@ export class DatastoreChunks implements ChunkSource {
     return container === undefined ? undefined : { container, frame, offsetBytes, lengthBytes };
   }
 
-  async locateAll(id: Uint8Array): Promise<ChunkPlace[]> {
+  async locateAll(id: Uint8Array): Promise<ChunkPlaces> {
     const places: ChunkPlace[] = [];
-    for (const packId of await this.#store.listPackIds()) {
+    const passedOver: VmarError[] = [];
+    let told = false;
+    let first: PackId | undefined;
+    for (const packId of (await this.#store.listPackIds()).sort()) {
       try {
-        const container = this.pack(packId);
-        const found = container?.find(id);
-        if (container !== undefined && found !== undefined) places.push({ container, ...found });
+        const container = this.packs.open(packIdBytes(packId));
+        const found = container.find(id);
+        if (found === undefined) continue;
+        places.push({ container, ...found });
+        told ||= this.#tells(id, packId, found);
+        first ??= packId;
       } catch (error) {
-        // A table that cannot be read has no good copy to offer; verify is there to name it.
         if (!(error instanceof VmarError)) throw error;
+        if (!(error instanceof NotFoundError)) passedOver.push(error);
       }
     }
-    return places;
+    if (first !== undefined && !told) await this.#putRight(first);
+    return { places, passedOver };
   }
 
-  /** An open pack; undefined if it is gone or damaged. */
-  pack(packId: PackId): ReturnType<PackSet['open']> | undefined {
+  /** Whether the index has the chunk at one of its places. */
+  #tells(id: Uint8Array, packId: PackId, place: Omit<ChunkPlace, 'container'>): boolean {
+    const hit = this.index.get(id);
+    if (hit?.packId !== packId || hit.frame !== place.frame) return false;
+    return hit.offsetBytes === place.offsetBytes && hit.lengthBytes === place.lengthBytes;
+  }
+
+  /** Takes a pack into the index anew, whose chunks it did not find; once, so that a pack costs one slow search. */
+  async #putRight(packId: PackId): Promise<void> {
+    if (this.#righted.has(packId)) return;
+    this.#righted.add(packId);
+    const { log, root } = this.#store;
+    try {
+      const { footerSeal, pages } = await readPackTable(root, packId);
+      const kept: Uint8Array[] = [];
+      for await (const page of pages) kept.push(page);
+      await this.index.removePack(packId);
+      await this.index.addPack(packId, footerSeal, kept);
+      log.info(`the chunk index was wrong about pack ${packId}, and is put right`);
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      // A damaged pack is not the index's fault; verify tells of it.
+      if (!(error instanceof DamageError)) log.warn(`${error.message}; it was wrong about pack ${packId}, and stays so`);
+    }
+  }
+
+  /** An open pack; undefined if it is gone, damaged or newer. */
+  pack(packId: PackId): ContainerReader | undefined {
     try {
       return this.packs.open(packIdBytes(packId));
     } catch (error) {

@@ -54,7 +54,7 @@ export async function openDatastoreVault(
     return new DatastoreVault(store, session, lock, ref, chunks, options.writerId ?? new Uint8Array(16));
   } catch (error) {
     await lock?.release();
-    await session.end().catch(() => undefined);
+    await session.end();
     throw error;
   }
 }
@@ -207,14 +207,9 @@ class DatastoreVault implements Vault {
     await this.#end();
   }
 
-  /** Never rejects: the backup is there or is not, and what cannot be cleared away the next session sweeps up. */
   async #end(): Promise<void> {
-    try {
-      await this.#chunks.close();
-      await this.#lock.release();
-      await this.#session.end();
-    } catch (error) {
-      this.#store.log.warn(`temporary files of this backup are left in ${this.#store.root}: ${String(error)}`);
-    }
+    await this.#chunks.close();
+    await this.#lock.release();
+    await this.#session.end();
   }
 }

@@ -32,7 +32,9 @@ export class KnownChunks {
       this.packsHit.add(packId);
       return true;
     }
-    this.staleHits++;
+    if (this.staleHits++ === 0) {
+      this.#log.info('the chunk index is out of date: what it is wrong about is stored again, and the index put right');
+    }
     return false;
   }
 

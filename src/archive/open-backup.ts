@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // One backup to read from, wherever it lies: in a datastore or in an archive of its own.
 
-import { FailedError } from '../base/errors.js';
+import { DamageError, FailedError, VmarError } from '../base/errors.js';
+import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../../formats/vmar/extent.js';
 import { decodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
 import type { Sidecar } from '../../formats/vmar/sidecar.js';
 import { formatBackupId, resolveBackup } from '../store/backup-id.js';
@@ -15,12 +16,16 @@ import { readFrame } from './chunk-reader.js';
 import type { ChunkSource } from './chunk-source.js';
 import { DatastoreChunks } from './datastore-chunks.js';
 
+/** Of an extent. */
+const MANIFEST_CONTENT = 3;
+
 export interface OpenBackup {
   /** Its full id, or the archive's path. */
   readonly name: string;
   readonly manifest: Manifest;
   readonly manifestPath: string;
   readonly digest: Uint8Array;
+  /** @throws DamageError when it is asked for and damaged: labels that are lost are no reason not to restore. */
   readonly sidecar: Sidecar | undefined;
   readonly source: ChunkSource;
   close(): Promise<void>;
@@ -36,13 +41,23 @@ export async function openBackup(store: Datastore, name: string): Promise<OpenBa
     const { backups } = await listManifestNames(store.root);
     const ref = resolveBackup(name, backups);
     const { manifest, digest, path } = await readManifest(store.root, ref);
-    const sidecar = await readSidecar(store.root, ref, digest);
+    const sidecar = await readSidecar(store.root, ref, digest).catch((error: unknown) => {
+      if (!(error instanceof VmarError)) throw error;
+      store.log.warn(`labels and notes of ${formatBackupId(ref)} cannot be read: ${error.message}`);
+      return error;
+    });
     const source = await DatastoreChunks.open(store);
     const close = async (): Promise<void> => {
       await source.close();
       await session.end();
     };
-    return { name: formatBackupId(ref), manifest, manifestPath: path, digest, sidecar, source, close };
+    return {
+      ...{ name: formatBackupId(ref), manifest, manifestPath: path, digest, source, close },
+      get sidecar() {
+        if (sidecar instanceof VmarError) throw sidecar;
+        return sidecar;
+      },
+    };
   } catch (error) {
     await session.end();
     throw error;
@@ -63,17 +78,27 @@ export async function openArchive(path: string): Promise<OpenBackup> {
   }
 }
 
-/** The manifest inside a container. @throws FailedError if it has none, as a pack of data has not. */
+/**
+ * The manifest inside an archive.
+ * @throws FailedError for a pack: the copy of a manifest that it may have is there for repair, not to restore from.
+ */
 export function readArchiveManifest(container: ContainerReader): { manifest: Manifest; digest: Uint8Array } {
-  const at = container.footer.manifestExtentOffset;
-  if (at === 0) {
+  if (container.header.use !== 'archive') {
     throw new FailedError('no-manifest', 'the file holds no backup, only chunks', {
       object: container.path,
       advice: 'If it is a pack of a datastore, name the datastore instead.',
     });
   }
-  const extent = container.extentHead(at);
+  const at = container.footer.manifestExtentOffset;
+  const extent = at === 0 ? undefined : container.extentHead(at);
+  // A prologue looks the same, and its disks are all zero.
+  if (extent?.content !== MANIFEST_CONTENT) {
+    throw new DamageError('manifest-misplaced', 'there is no manifest where the footer says', {
+      object: container.path,
+      offsetBytes: at,
+    });
+  }
   const frame = extent.frames[0]!;
-  const headBytes = 96 + 48 * extent.chunks.length + 32 * extent.frames.length;
+  const headBytes = EXTENT_HEADER_BYTES + CHUNK_ENTRY_BYTES + FRAME_ENTRY_BYTES;
   return decodeManifest(readFrame(container, { ...frame, offsetBytes: at + headBytes }), container.path);
 }

@@ -6,7 +6,7 @@
 // that cannot be had is never filled with anything but zeros, and is always reported. Nothing is durable before the
 // target's own flush.
 
-import { VmarError } from '../base/errors.js';
+import { DamageError, VmarError } from '../base/errors.js';
 import type { ExtractReport, Executor } from '../pipeline/executor.js';
 import type { ChunkReader } from './chunk-reader.js';
 import type { ChunkSource } from './chunk-source.js';
@@ -56,6 +56,7 @@ export interface RestoreResult {
 /** Frames planned together: 64 MiB or so of the disk. */
 const WINDOW_FRAMES = 64;
 const BATCHES_IN_FLIGHT = 6;
+const LOST_CHUNKS = 65536;
 
 /** @throws DamageError on the first range that cannot be had, unless `allowDamaged`; InterruptedError on abort. */
 export async function restoreDisk(options: RestoreOptions): Promise<RestoreResult> {
@@ -67,6 +68,8 @@ class DiskRestore {
   readonly #planner: RestorePlanner;
   readonly #inFlight = new Set<Promise<void>>();
   readonly #lost: LostRange[] = [];
+  /** Chunks that were looked for everywhere, in vain; a cluster that is on the disk many times is looked for once. */
+  readonly #lostChunks = new Map<string, VmarError>();
   #writtenBytes = 0;
   #zeroBytes = 0;
   #failure: unknown;
@@ -152,12 +155,9 @@ class DiskRestore {
 
   /** A chunk that was not where it should be: any good copy will do. */
   async #restoreAlone(chunk: UnplacedChunk): Promise<void> {
-    let bytes: Uint8Array;
-    try {
-      bytes = await this.#options.chunks.read(chunk.id, 0);
-    } catch (error) {
-      if (!(error instanceof VmarError)) throw error;
-      await this.#lose({ offsetBytes: chunk.targetOffset, lengthBytes: chunk.lengthBytes }, error);
+    const bytes = await this.#read(chunk);
+    if (bytes instanceof VmarError) {
+      await this.#lose({ offsetBytes: chunk.targetOffset, lengthBytes: chunk.lengthBytes }, bytes);
       return;
     }
     await this.#options.target.write(chunk.targetOffset, bytes);
@@ -165,10 +165,36 @@ class DiskRestore {
     this.#options.onProgress?.(bytes.byteLength);
   }
 
+  /** The chunk, or why it cannot be had. */
+  async #read({ id, lengthBytes }: UnplacedChunk): Promise<Uint8Array | VmarError> {
+    const known = this.#lostChunks.get(chunkName(id));
+    if (known !== undefined) return known;
+    try {
+      const bytes = await this.#options.chunks.read(id, 0);
+      return bytes.byteLength === lengthBytes ? bytes : wrongLength(lengthBytes, bytes.byteLength);
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      if (this.#lostChunks.size < LOST_CHUNKS) this.#lostChunks.set(chunkName(id), error);
+      return error;
+    }
+  }
+
+  /** Only damage is made up for with zeros; whatever else goes wrong ends the restore. */
   async #lose(range: { offsetBytes: number; lengthBytes: number }, error: VmarError): Promise<void> {
-    if (!this.#options.allowDamaged) throw error;
+    if (!this.#options.allowDamaged || !(error instanceof DamageError)) throw error;
     if (this.#options.target.writeZeros) await this.#options.target.writeZeroes(range.offsetBytes, range.lengthBytes);
     this.#options.onProgress?.(range.lengthBytes);
     this.#lost.push({ ...range, error });
   }
+}
+
+function chunkName(id: Uint8Array): string {
+  return Buffer.from(id.buffer, id.byteOffset, 32).toString('latin1');
+}
+
+function wrongLength(expected: number, found: number): DamageError {
+  return new DamageError('chunk-length', 'the map names a chunk of another length than its cluster has', {
+    expected: `${expected} bytes`,
+    found: `${found} bytes`,
+  });
 }

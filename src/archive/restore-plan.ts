@@ -2,9 +2,10 @@
 // Turns a piece of a map into reads: which frames of which containers, and where each of their chunks goes. Every frame
 // of the piece is read once, however its chunks are scattered over the disk.
 
+import { DamageError, VmarError } from '../base/errors.js';
 import type { ExtractFrame } from '../pipeline/executor.js';
 import type { ContainerReader } from '../store/container-reader.js';
-import type { ChunkSource } from './chunk-source.js';
+import type { ChunkPlace, ChunkSource } from './chunk-source.js';
 import { isZeroId } from './map-reader.js';
 
 /** Frames of one container, to be extracted together. */
@@ -67,7 +68,7 @@ export class RestorePlanner {
   #addChunk(cluster: number, id: Uint8Array): void {
     const targetOffset = cluster * this.#clusterSizeBytes;
     const lengthBytes = Math.min(this.#clusterSizeBytes, this.#sizeBytes - targetOffset);
-    const place = this.#source.locate(id);
+    const place = this.#likely(id);
     if (place === undefined || place.lengthBytes !== lengthBytes) {
       this.#unplaced.push({ id, targetOffset, lengthBytes });
       return;
@@ -79,6 +80,15 @@ export class RestorePlanner {
       this.#frames.set(key, open);
     }
     open.chunks.push({ offsetInFrame: place.offsetBytes, lengthBytes, id, kind: 0, targetOffset });
+  }
+
+  #likely(id: Uint8Array): ChunkPlace | undefined {
+    try {
+      return this.#source.locate(id);
+    } catch (error) {
+      if (error instanceof DamageError) return undefined;
+      throw error;
+    }
   }
 
   get frameCount(): number {
@@ -113,7 +123,8 @@ export class RestorePlanner {
     for (const open of opens) {
       try {
         frames.push({ ...container.frame(open.frame), chunks: open.chunks });
-      } catch {
+      } catch (error) {
+        if (!(error instanceof VmarError)) throw error;
         // The frame table itself is damaged, or the index was wrong: each chunk is looked for elsewhere.
         unplaced.push(...open.chunks);
       }

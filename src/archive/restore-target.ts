@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Where a disk is restored to: a new file, or a file or block device that is there already.
 //
-// Guarantees: nothing is written to a target that is too small, in use, or (unless told) not empty; a new file that was
-// not finished is removed again; `finish` resolves only when the content is durable.
+// Guarantees: nothing is written to a target that is too small, in use, or (unless told) not empty; a new file has the
+// target's name only once it is whole and durable, and is removed again if it does not come to that.
 
-import { closeSync, constants, existsSync, fsyncSync, openSync } from 'node:fs';
-import { open, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { closeSync, constants, lstatSync, openSync } from 'node:fs';
 import { isAllZero } from '../base/bytes.js';
-import { FailedError, systemErrorCode } from '../base/errors.js';
+import { FailedError } from '../base/errors.js';
 import { type FileDevice, openFileDevice } from '../block/file-device.js';
+import { PartialFile } from './partial-file.js';
 import type { RestoreTarget } from './restore-disk.js';
 
 export interface TargetOptions {
@@ -23,9 +22,11 @@ export interface OpenTarget extends RestoreTarget {
   readonly path: string;
   /** Longer than the disk by so many bytes. */
   readonly excessBytes: number;
-  /** Makes what was written durable, and closes. */
+  /** Makes what was written durable. */
+  flush(): Promise<void>;
+  /** Gives a new file its name, durably, and closes; to be called after `flush`. */
   finish(): Promise<void>;
-  /** Closes; removes a file that was made for this. */
+  /** Closes; removes a file that was made for this, also one that has its name. */
   abandon(): Promise<void>;
 }
 
@@ -33,39 +34,20 @@ const ALIGNMENT = 4096;
 const PROBE_BYTES = 1 << 20;
 
 export async function openTarget(path: string, sizeBytes: number, options: TargetOptions): Promise<OpenTarget> {
-  const isNew = !existsSync(path);
-  if (isNew) await createFile(path, sizeBytes);
+  const isThere = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  const partial = isThere ? undefined : await PartialFile.create(path, sizeBytes);
   try {
-    const device = await openFileDevice(path, { readOnly: false });
+    const device = await openFileDevice(partial?.path ?? path, { readOnly: false });
     try {
-      if (!isNew) await checkExisting(device, path, sizeBytes, options);
-      return new FileTarget(device, path, sizeBytes, isNew, !isNew && !options.targetIsZero);
+      if (isThere) await checkExisting(device, path, sizeBytes, options);
+      return new FileTarget(device, path, sizeBytes, partial, isThere && !options.targetIsZero);
     } catch (error) {
       await device.close();
       throw error;
     }
   } catch (error) {
-    if (isNew) await rm(path, { force: true });
+    await partial?.remove();
     throw error;
-  }
-}
-
-async function createFile(path: string, sizeBytes: number): Promise<void> {
-  try {
-    const handle = await open(path, 'wx', 0o600);
-    try {
-      await handle.truncate(sizeBytes);
-    } catch (error) {
-      await rm(path, { force: true });
-      throw error;
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    throw new FailedError('target-failed', `the target cannot be made: ${systemErrorCode(error) ?? String(error)}`, {
-      object: path,
-      cause: error,
-    });
   }
 }
 
@@ -112,16 +94,24 @@ class FileTarget implements OpenTarget {
   readonly writeZeros: boolean;
   readonly excessBytes: number;
   readonly #device: FileDevice;
-  readonly #isNew: boolean;
+  /** Of a new file. */
+  readonly #partial: PartialFile | undefined;
+  #isClosed = false;
 
-  constructor(device: FileDevice, path: string, sizeBytes: number, isNew: boolean, writeZeros: boolean) {
+  constructor(
+    device: FileDevice,
+    path: string,
+    sizeBytes: number,
+    partial: PartialFile | undefined,
+    writeZeros: boolean,
+  ) {
     this.#device = device;
     this.path = path;
-    this.#isNew = isNew;
+    this.#partial = partial;
     this.writeZeros = writeZeros;
     this.excessBytes = device.lengthBytes - sizeBytes;
     this.fd = device.fd;
-    this.directFd = openDirect(path);
+    this.directFd = openDirect(partial?.path ?? path);
   }
 
   async write(offsetBytes: number, bytes: Uint8Array): Promise<void> {
@@ -132,21 +122,23 @@ class FileTarget implements OpenTarget {
     await this.#device.writeZeroes(offsetBytes, lengthBytes);
   }
 
+  async flush(): Promise<void> {
+    await this.#device.flush();
+  }
+
   async finish(): Promise<void> {
-    try {
-      await this.#device.flush();
-      if (this.#isNew) fsyncDirectory(dirname(this.path));
-    } finally {
-      await this.#close();
-    }
+    await this.#partial?.publish();
+    await this.#close();
   }
 
   async abandon(): Promise<void> {
     await this.#close();
-    if (this.#isNew) await rm(this.path, { force: true });
+    await this.#partial?.remove();
   }
 
   async #close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     if (this.directFd >= 0) closeSync(this.directFd);
     await this.#device.close();
   }
@@ -158,14 +150,5 @@ function openDirect(path: string): number {
     return openSync(path, constants.O_WRONLY | constants.O_DIRECT);
   } catch {
     return -1;
-  }
-}
-
-function fsyncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

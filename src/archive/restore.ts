@@ -2,7 +2,8 @@
 // Restores disks of a backup to files and devices.
 //
 // Guarantees: every target is looked at before the first byte is written to any; once it resolves, all content is
-// durable; when it rejects, files that it made are gone again.
+// durable; when it rejects, files that it made are gone again; where it is killed, no file that it made has the name of
+// its target unless it is whole.
 
 import { DamageError, InterruptedError } from '../base/errors.js';
 import type { ManifestDisk } from '../../formats/vmar/manifest.js';
@@ -70,7 +71,9 @@ export async function restoreBackup(
     }
     options.onStart?.(disks.reduce((sum, { disk }) => sum + disk.sizeBytes, 0));
     const summary = await restoreAll(backup, disks, targets, options);
-    while (targets.length > 0) await targets.shift()!.finish();
+    // All content first: files of a backup get their names together, or none does.
+    for (const target of targets) await target.flush();
+    for (const target of targets) await target.finish();
     return summary;
   } catch (error) {
     for (const target of targets) await target.abandon().catch(() => undefined);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A guest's configuration files: read for a backup, written by a restore.
 
+import { randomBytes } from 'node:crypto';
 import { link, lstat, open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isConfigName } from '../../formats/vmar/names.js';
@@ -89,8 +90,8 @@ export class ConfigFiles {
 
   /** Writes them under temporary names, beside where they go. */
   async prepare(): Promise<void> {
-    for (const [index, { target, content }] of this.#files.entries()) {
-      const temporary = join(dirname(target), `.vmar-${process.pid}-${index}.partial`);
+    for (const { target, content } of this.#files) {
+      const temporary = join(dirname(target), `.vmar-${randomBytes(8).toString('hex')}.partial`);
       await writing(target, async () => {
         const file = await open(temporary, 'wx', 0o600);
         this.#temporary.set(target, temporary);

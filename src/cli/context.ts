@@ -40,7 +40,7 @@ export function createContext(given: {
   const { command, globals, environment, output, interrupts } = given;
   return {
     command,
-    datastoreDirectory: globals.datastore ?? environment.datastoreDirectory,
+    datastoreDirectory: (globals.datastore ?? environment.datastoreDirectory) || undefined,
     cacheDirectory: environment.cacheDirectory,
     output,
     interrupts,

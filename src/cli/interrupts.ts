@@ -36,6 +36,7 @@ export class Interrupts {
 
   #onSignal(): void {
     if (this.#interrupted || this.#cancel === undefined) {
+      this.#output.live?.end();
       this.#output.error('vmar: interrupted');
       this.#process.exit(EXIT.interrupted);
     }

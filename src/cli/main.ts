@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Where both programs begin and end: arguments in, exit status out, and every error told on the way.
 
-import { CommanderError } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { BugError, EXIT, type ExitStatus, UsageError } from '../base/errors.js';
 import { createContext } from './context.js';
 import { readEnvironment } from './environment.js';
@@ -11,56 +11,68 @@ import { buildProgram, type CommandCall, normalise, type ProgramName } from './p
 import { describeError, renderError } from './render-error.js';
 
 export async function main(program: ProgramName): Promise<void> {
-  process.once('beforeExit', complain);
-  process.exitCode = await run(program, process.argv.slice(2));
-  process.off('beforeExit', complain);
+  const run = new Run(program, process.argv.slice(2));
+  const end = (error: unknown): void => process.exit(run.tell(error));
+  const endEarly = (): void => end(new BugError('the program ended before its work was done'));
+  process.on('uncaughtException', end);
+  process.once('beforeExit', endEarly);
+  process.exitCode = await run.run();
+  process.off('beforeExit', endEarly);
 }
 
-/** Nothing is left to wait for, and the work is not done. */
-function complain(): void {
-  const error = describeError(new BugError('the program ended before its work was done'));
-  process.stderr.write(`${renderError('vmar', error)}\n`);
-  process.exitCode = EXIT.failed;
-  process.exit();
-}
+/** One call of a program. */
+class Run {
+  readonly #program: ProgramName;
+  readonly #words: readonly string[];
+  readonly #output = new Output(process);
+  readonly #interrupts = new Interrupts(process, this.#output);
+  /** As typed, for messages: "vmar backup". */
+  #command: string;
+  /** Known before the words are understood, for the sake of errors in them. */
+  #json: boolean;
+  readonly #verbose: boolean;
+  #status: ExitStatus = EXIT.done;
 
-async function run(program: ProgramName, words: readonly string[]): Promise<ExitStatus> {
-  const output = new Output(process);
-  const interrupts = new Interrupts(process, output);
-  interrupts.listen();
-  // Known before the words are understood, for the sake of errors in them.
-  const asked = { json: isGiven(words, '--json'), verbose: isGiven(words, '--verbose') };
-  let status: ExitStatus = EXIT.done;
-  let command: string = program;
-  const call = async ({ name, load, globals, toStandardOutput, args, flags }: CommandCall): Promise<void> => {
-    command = program === name ? name : `${program} ${name}`;
-    output.configure(globals);
-    if (toStandardOutput) asked.json = false;
-    const module = await load();
-    const context = createContext({ command, globals, environment: readEnvironment(process.env), output, interrupts });
-    status = await module.run(context, args, flags);
-  };
-  try {
-    await buildProgram(program, call).parseAsync(normalise(words), { from: 'user' });
-  } catch (error) {
-    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done;
-    status = tell(output, command, error instanceof CommanderError ? usageError(program, error) : error, asked);
+  constructor(program: ProgramName, words: readonly string[]) {
+    this.#program = program;
+    this.#words = words;
+    this.#command = program;
+    this.#json = isGiven(words, '--json');
+    this.#verbose = isGiven(words, '--verbose');
   }
-  return output.hasFailed && status === EXIT.done ? EXIT.failed : status;
-}
 
-/** Prints the error for people, or with --json for machines; the stack only with --verbose. */
-function tell(
-  output: Output,
-  command: string,
-  error: unknown,
-  asked: { readonly json: boolean; readonly verbose: boolean },
-): ExitStatus {
-  const described = describeError(error);
-  if (asked.json) output.document({ error: described });
-  else output.error(renderError(command, described));
-  if (asked.verbose && error instanceof Error && error.stack !== undefined) output.error(error.stack);
-  return described.exit;
+  async run(): Promise<ExitStatus> {
+    this.#interrupts.listen();
+    const program = buildProgram(this.#program, (call) => this.#call(call));
+    try {
+      await program.parseAsync(normalise(this.#words), { from: 'user' });
+    } catch (error) {
+      if (!(error instanceof CommanderError)) this.#status = this.tell(error);
+      else if (error.exitCode !== 0) this.#status = this.tell(usageError(program, this.#words, error));
+    }
+    return this.#output.hasFailed && this.#status === EXIT.done ? EXIT.failed : this.#status;
+  }
+
+  async #call({ name, load, globals, toStandardOutput, args, flags }: CommandCall): Promise<void> {
+    if (name !== this.#program) this.#command = `${this.#program} ${name}`;
+    if (toStandardOutput) this.#json = false;
+    this.#output.configure(globals);
+    const command = await load();
+    const environment = readEnvironment(process.env);
+    const [output, interrupts] = [this.#output, this.#interrupts];
+    const context = createContext({ command: this.#command, globals, environment, output, interrupts });
+    this.#status = await command.run(context, args, flags);
+  }
+
+  /** Prints the error for people, or with --json for machines; the stack only with --verbose. */
+  tell(error: unknown): ExitStatus {
+    const described = describeError(error);
+    this.#output.live?.end();
+    if (this.#json) this.#output.document({ error: described });
+    else this.#output.error(renderError(this.#command, described));
+    if (this.#verbose && error instanceof Error && error.stack !== undefined) this.#output.error(error.stack);
+    return described.exit;
+  }
 }
 
 function isGiven(words: readonly string[], flag: string): boolean {
@@ -69,8 +81,9 @@ function isGiven(words: readonly string[], flag: string): boolean {
 }
 
 /** The parser's own complaints, as ours. */
-function usageError(program: ProgramName, error: CommanderError): UsageError {
-  const advice = `See: ${program} --help`;
+function usageError(program: Command, words: readonly string[], error: CommanderError): UsageError {
+  const command = program.commands.map((known) => known.name()).find((name) => words.includes(name));
+  const advice = `See: ${[program.name(), command, '--help'].filter(Boolean).join(' ')}`;
   if (error.code === 'commander.help') return new UsageError('no-command', 'no command was given', { advice });
   const message = error.message
     .replace(/^error: /, '')

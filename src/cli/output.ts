@@ -11,13 +11,22 @@ export interface OutputFlags {
   readonly verbose?: boolean;
 }
 
+/** What stands on the last line of the terminal, and makes room for other lines. */
+export interface LiveLine {
+  before(): void;
+  after(): void;
+  /** Takes it away for good. */
+  end(): void;
+}
+
 export class Output {
   readonly #process: NodeJS.Process;
   #json = false;
   #quiet = false;
   #verbose = false;
   #failed = false;
-  #beforeLine: (() => void) | undefined;
+  /** Set while there is one. */
+  live: LiveLine | undefined;
 
   constructor(process: NodeJS.Process) {
     this.#process = process;
@@ -72,18 +81,17 @@ export class Output {
   }
 
   error(text: string): void {
-    this.#beforeLine?.();
-    this.#process.stderr.write(`${text}\n`);
+    const { stderr } = this.#process;
+    // Nobody to tell: no reason to end a backup that runs.
+    if (stderr.listenerCount('error') === 0) stderr.on('error', () => undefined);
+    this.live?.before();
+    stderr.write(`${text}\n`);
+    this.live?.after();
   }
 
   /** The terminal on standard error for a progress bar, or undefined where there is none. */
   get progressTerminal(): NodeJS.WriteStream | undefined {
     return this.#process.stderr.isTTY === true ? this.#process.stderr : undefined;
-  }
-
-  /** Called before a line is written to standard error, so that a bar can make room for it. */
-  set beforeLine(clear: (() => void) | undefined) {
-    this.#beforeLine = clear;
   }
 
   #write(text: string): void {

@@ -10,6 +10,7 @@ export function createPaint(
   stream: NodeJS.WriteStream | undefined,
   variables: Readonly<Record<string, string | undefined>>,
 ): Paint {
+  // Not by the stream that styleText would look at: this one is the one that is written to.
   const coloured = stream?.isTTY === true && !variables.NO_COLOR && variables.TERM !== 'dumb';
-  return coloured ? (style, text) => styleText(style, text) : (_style, text) => text;
+  return coloured ? (style, text) => styleText(style, text, { validateStream: false }) : (_style, text) => text;
 }

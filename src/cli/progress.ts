@@ -10,6 +10,8 @@ import { RateMeter } from './rate-meter.js';
 const QUIET_MILLIS = 2000;
 const LINE_MILLIS = 10_000;
 const BAR_MILLIS = 200;
+const CLEAR_LINE = '\r\u001b[K';
+const SAVE_CURSOR = '\u001b7';
 
 export class Progress {
   readonly #output: Output;
@@ -48,7 +50,7 @@ export class Progress {
   end(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#output.beforeLine = undefined;
+    this.#output.live = undefined;
     this.#bar?.stop();
     this.#bar = undefined;
   }
@@ -71,7 +73,12 @@ export class Progress {
       gracefulExit: false,
     });
     this.#bar.start(Math.max(1, this.#totalBytes), this.#doneBytes, { facts: this.#facts() });
-    this.#output.beforeLine = () => terminal.write('\r\u001b[K');
+    this.#output.live = {
+      before: () => terminal.write(CLEAR_LINE),
+      // The bar goes back there when it stops.
+      after: () => terminal.write(SAVE_CURSOR),
+      end: () => this.end(),
+    };
     this.#every(BAR_MILLIS, () => {
       this.#bar?.setTotal(Math.max(1, this.#totalBytes));
       this.#bar?.update(Math.min(this.#doneBytes, Math.max(1, this.#totalBytes)), { facts: this.#facts() });

@@ -39,6 +39,7 @@ export function parseRestore(flags: RestoreFlags): RestoreWish {
   const disks = parseDisks(flags.disk ?? [], 'NAME=TARGET');
   const skip = flags.skip ?? [];
   for (const name of skip) checkDiskName(name, '--skip');
+  if (flags.to === '') throw new UsageError('no-target', 'the name of the directory is empty', { object: '--to' });
   if (flags.to === undefined && disks.length === 0) {
     throw new UsageError('no-target', 'nothing says where to restore to', {
       advice: 'Give --to DIR for all disks, or --disk NAME=TARGET for each that is wanted.',

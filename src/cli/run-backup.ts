@@ -7,7 +7,7 @@ import { createImageSource } from '../../plugins/source-image/source-image.js';
 import { ArchiveSink } from '../archive/archive-sink.js';
 import { openArchiveVault } from '../archive/archive-vault.js';
 import { openDatastoreVault } from '../archive/datastore-vault.js';
-import { createMachine } from '../archive/machine.js';
+import { createMachine, type Machine } from '../archive/machine.js';
 import type { Vault } from '../archive/vault.js';
 import { REAL_CLOCK } from '../base/clock.js';
 import { EXIT, type ExitStatus, InterruptedError } from '../base/errors.js';
@@ -26,31 +26,47 @@ import { writeLabels } from './write-labels.js';
 
 type Configs = BackupDescription['configs'];
 
+/** Of an archive that no datastore decides. */
+const ARCHIVE_SHAPE = { clusterSizeBytes: DEFAULT_CLUSTER_BYTES, hash: 'blake3' as const };
+
 export async function runBackup(context: Context, wish: BackupWish, configs: Configs): Promise<ExitStatus> {
   const store = wish.target.kind === 'datastore' ? await openStore(context) : undefined;
+  const { hash, clusterSizeBytes } = store?.superblock ?? ARCHIVE_SHAPE;
+  const { level, workers } = wish;
+  const machine = createMachine({ hash, clusterSizeBytes, level, ...(workers === undefined ? {} : { workers }) });
+  machine.executor.warmUp();
   try {
     const stop = new AbortController();
     const work = async (): Promise<DumpResult> => {
       const vault = await openVault(wish, store, stop.signal);
-      return await backUp(context, wish, configs, vault, stop.signal);
+      return await backUp(context, wish, configs, vault, machine, stop.signal);
     };
     const result = await context.interrupts.during(() => stop.abort(), work);
-    if (store !== undefined) await writeLabels(store, result.backup, wish.labels);
+    if (store !== undefined) await label(context, store, result.backup, wish.labels);
     tellBackup(context, wish, result, secondsSinceStart());
     return EXIT.done;
   } finally {
+    await machine.close();
     await store?.close();
+  }
+}
+
+async function label(context: Context, store: Datastore, backup: string, labels: BackupWish['labels']): Promise<void> {
+  try {
+    await writeLabels(store, backup, labels);
+  } catch (error) {
+    context.log.warn(`${backup} is made, but without its labels`);
+    throw error;
   }
 }
 
 async function openVault(wish: BackupWish, store: Datastore | undefined, signal: AbortSignal): Promise<Vault> {
   const { guest, target, waitSeconds } = wish;
   if (store !== undefined) return await openDatastoreVault(store, guest, { waitSeconds, signal });
-  const made = { clusterSizeBytes: DEFAULT_CLUSTER_BYTES, hash: 'blake3' as const };
-  if (target.kind === 'file') return await openArchiveVault({ ...target, overwrite: false }, made);
+  if (target.kind === 'file') return await openArchiveVault({ ...target, overwrite: false }, ARCHIVE_SHAPE);
   // Not process.stdout, which blocks this thread while the reader is slow.
   const stream = createWriteStream('', { fd: 1, autoClose: false });
-  return await openArchiveVault({ kind: 'stream', stream }, made);
+  return await openArchiveVault({ kind: 'stream', stream }, ARCHIVE_SHAPE);
 }
 
 /** Takes the vault: it is committed or aborted. */
@@ -59,12 +75,10 @@ async function backUp(
   wish: BackupWish,
   configs: Configs,
   vault: Vault,
+  machine: Machine,
   signal: AbortSignal,
 ): Promise<DumpResult> {
   const devices: BlockDevice[] = [];
-  const { hash, clusterSizeBytes } = vault;
-  const { level, speedBytesPerSecond, workers } = wish;
-  const machine = createMachine({ hash, clusterSizeBytes, level, ...(workers === undefined ? {} : { workers }) });
   const progress = new Progress(context.output, 'backing up');
   let started = false;
   try {
@@ -74,7 +88,7 @@ async function backUp(
       disks: devices.map((device) => ({ device })),
       sink: new ArchiveSink(vault, machine),
       description: describe(wish, devices, configs),
-      speedBytesPerSecond,
+      speedBytesPerSecond: wish.speedBytesPerSecond,
       clock: REAL_CLOCK,
       onProgress: ({ doneBytes }) => progress.setDone(doneBytes),
     });
@@ -88,7 +102,6 @@ async function backUp(
     throw error;
   } finally {
     progress.end();
-    await machine.close();
     for (const device of devices) await device.close();
   }
 }

@@ -12,19 +12,26 @@ export interface Segment {
   readonly lengthBytes: number;
 }
 
+/**
+ * A shorter hole between data is read with it: reading zeros costs less than a request more. Only a quarter of a slot
+ * counts as worth skipping.
+ */
+const SKIPPED_SHARE_OF_SLOT = 4;
+
 /** How much of a disk one status request asks about. */
 const STATUS_BYTES = 2 ** 36;
 
 /**
- * The segments of the whole disk, ascending, without gaps. A cluster that is partly data is data; neighbouring holes
- * are one segment.
+ * The segments of the whole disk, ascending, without gaps. A cluster that is partly data is data, and so is a hole of
+ * fewer than `leastHoleBytes` that follows data in its slot; neighbouring holes are one segment.
  */
 export async function* segments(
   device: BlockDevice,
   clusterSizeBytes: number,
   slotBytes: number,
+  leastHoleBytes = slotBytes / SKIPPED_SHARE_OF_SLOT,
 ): AsyncGenerator<Segment, void, undefined> {
-  const cutter = new Cutter(device.lengthBytes, clusterSizeBytes, slotBytes);
+  const cutter = new Cutter(device.lengthBytes, clusterSizeBytes, slotBytes, leastHoleBytes);
   for (let at = 0; at < device.lengthBytes; ) {
     const extents = await device.blockStatus(at, Math.min(STATUS_BYTES, device.lengthBytes - at));
     const before = at;
@@ -55,11 +62,14 @@ class Cutter {
     private readonly lengthBytes: number,
     private readonly clusterSizeBytes: number,
     private readonly slotBytes: number,
+    private readonly leastHoleBytes: number,
   ) {}
 
   *add(extent: BlockExtent): Generator<Segment, void, undefined> {
     if (extent.state === 'zero' || extent.lengthBytes === 0) return;
-    yield* this.#holeUpTo(extent.offsetBytes - (extent.offsetBytes % this.clusterSizeBytes));
+    const edge = extent.offsetBytes - (extent.offsetBytes % this.clusterSizeBytes);
+    const isShort = this.#dataEnd > this.#given && edge - this.#dataEnd < this.leastHoleBytes;
+    if (!isShort) yield* this.#holeUpTo(edge);
     const end = extent.offsetBytes + extent.lengthBytes;
     const past = end % this.clusterSizeBytes;
     this.#dataEnd = past === 0 ? end : Math.min(end - past + this.clusterSizeBytes, this.lengthBytes);

@@ -17,8 +17,16 @@ export interface ErrorMessage {
   readonly code: string;
   readonly message: string;
   readonly facts: Omit<ErrorFacts, 'cause'>;
+  /** Of an error of the system. */
+  readonly system?: SystemFacts;
   /** The stack in its thread. */
   readonly stack: string;
+}
+
+interface SystemFacts {
+  readonly code: string;
+  readonly errno: number;
+  readonly syscall: string;
 }
 
 const CLASSES: Readonly<Record<string, new (code: string, message: string, facts: ErrorFacts) => VmarError>> = {
@@ -32,8 +40,10 @@ const CLASSES: Readonly<Record<string, new (code: string, message: string, facts
 export function encodeError(error: unknown): ErrorMessage {
   const stack = error instanceof Error ? (error.stack ?? '') : '';
   if (!(error instanceof VmarError)) {
-    const name = 'FailedError';
-    return { name, code: 'worker-failed', message: `a worker failed: ${String(error)}`, facts: {}, stack };
+    const failed = { name: 'FailedError', code: 'worker-failed', facts: {}, stack };
+    const system = systemFacts(error);
+    if (error instanceof Error && system !== undefined) return { ...failed, message: error.message, system };
+    return { ...failed, message: `a worker failed: ${String(error)}` };
   }
   const { object, offsetBytes, expected, found, advice } = error;
   const facts = Object.fromEntries(
@@ -42,8 +52,19 @@ export function encodeError(error: unknown): ErrorMessage {
   return { name: error.name, code: error.code, message: error.message, facts, stack };
 }
 
-/** An error of the same class, code, message and facts; its cause carries the other thread's stack. */
-export function decodeError(told: ErrorMessage): VmarError {
+/** Node's own three properties, if it has them all. */
+function systemFacts(error: unknown): SystemFacts | undefined {
+  const { code, errno, syscall } = (error ?? {}) as Partial<SystemFacts>;
+  if (typeof code !== 'string' || typeof errno !== 'number' || typeof syscall !== 'string') return undefined;
+  return { code, errno, syscall };
+}
+
+/**
+ * An error of the same class, code, message and facts, whose cause carries the other thread's stack; for an error of the
+ * system one with its `code`, `errno` and `syscall`.
+ */
+export function decodeError(told: ErrorMessage): Error {
+  if (told.system !== undefined) return Object.assign(new Error(told.message), told.system);
   if (told.name === 'BugError') return new BugError(told.message);
   const cause = Object.assign(new Error(told.message), { stack: told.stack });
   const Class = CLASSES[told.name] ?? FailedError;

@@ -4,12 +4,12 @@
 
 import type { HashName } from '../../formats/vmar/hash.js';
 import type { CompressedFrame, Piece } from './compress.js';
-import type { ExtractJob, ExtractReport } from './extract.js';
-import type { FileRange } from './intake.js';
+import type { ExtractJob, ExtractReport } from './extract-job.js';
 import { InlineExecutor } from './inline-executor.js';
+import type { FileRange } from './intake.js';
 import type { Slot, SlotPool } from './slots.js';
 import { ThreadedExecutor } from './threaded-executor.js';
-import type { VerifyJob, VerifyReport } from './verify-extents.js';
+import type { VerifyJob, VerifyReport } from './verify-job.js';
 
 export type { CompressedFrame, Piece } from './compress.js';
 export type {
@@ -19,8 +19,8 @@ export type {
   ExtractJob,
   ExtractReport,
   ExtractTarget,
-} from './extract.js';
-export type { VerifyDamage, VerifyJob, VerifyReport } from './verify-extents.js';
+} from './extract-job.js';
+export type { VerifyDamage, VerifyJob, VerifyReport } from './verify-job.js';
 
 export interface IntakeRequest {
   readonly from?: FileRange;
@@ -63,6 +63,8 @@ export interface Executor {
   extract(job: ExtractJob): Promise<ExtractReport>;
   /** Walks the extents of a container and checks them. Damage is reported, not thrown. */
   verifyExtents(job: VerifyJob): Promise<VerifyReport>;
+  /** Starts the threads, while the caller opens what they will work on; else the first task does. */
+  warmUp(): void;
   /** Rejects what is under way; once it resolves, no slot or descriptor is touched any more. May be called twice. */
   close(): Promise<void>;
 }

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Finds the next extent behind a damaged one.
 
-import { DamageError } from '../base/errors.js';
-import {
-  decodeExtentHead,
-  decodeExtentHeader,
-  EXTENT_HEADER_BYTES,
-  type Extent,
-} from '../../formats/vmar/extent.js';
+import { decodeExtentHead, decodeExtentHeader, EXTENT_HEADER_BYTES, type Extent } from '../../formats/vmar/extent.js';
 import type { HashName } from '../../formats/vmar/hash.js';
+import { DamageError } from '../base/errors.js';
 import type { FileWindow } from './file-window.js';
 
 /** Where extents are looked for. */

@@ -4,7 +4,7 @@
 
 import { writeSync } from 'node:fs';
 import { BugError, FailedError, systemErrorCode } from '../base/errors.js';
-import type { FileTarget, TaskTarget } from './extract.js';
+import type { FileTarget, TaskTarget } from './extract-job.js';
 import type { SlotMemory } from './slot-memory.js';
 
 /** Collects neighbours; `flush` before the raw bytes change. */
@@ -66,7 +66,8 @@ export class ExtractWriter {
       const offset = this.#targetOffset + done;
       const left = this.#length - done;
       const direct = this.#directLength(target, from, offset, left);
-      done += direct > 0 ? this.#writeDirect(target, from, direct, offset) : this.#writeBuffered(target, from, left, offset);
+      done +=
+        direct > 0 ? this.#writeDirect(target, from, direct, offset) : this.#writeBuffered(target, from, left, offset);
     }
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // From stored bytes to checked raw bytes: what restore and verify share.
 
-import { bytesEqual } from '../base/bytes.js';
 import { type HashName, sealer } from '../../formats/vmar/hash.js';
+import { bytesEqual } from '../base/bytes.js';
 import { decompressWhole, type Implementation, Scratch } from './thread-tools.js';
 
 export interface StoredFrame {

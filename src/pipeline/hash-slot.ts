@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Hashes the clusters of a slot. Most of a backup's time on unchanged data is spent here.
 
-import { ID_BYTES, type HashName } from '../../formats/vmar/hash.js';
+import { type HashName, ID_BYTES } from '../../formats/vmar/hash.js';
 import type { SlotMemory } from './slot-memory.js';
 import { chunkHasher, type Implementation } from './thread-tools.js';
 
@@ -10,7 +10,9 @@ let zeros = Buffer.alloc(0);
 /** True if all bytes are zero: one memcmp with a constant block, several times faster than hashing. */
 function isZero(bytes: Buffer): boolean {
   if (zeros.byteLength < bytes.byteLength) zeros = Buffer.alloc(bytes.byteLength);
-  return zeros.byteLength === bytes.byteLength ? zeros.equals(bytes) : zeros.compare(bytes, 0, bytes.byteLength, 0, bytes.byteLength) === 0;
+  return zeros.byteLength === bytes.byteLength
+    ? zeros.equals(bytes)
+    : zeros.compare(bytes, 0, bytes.byteLength, 0, bytes.byteLength) === 0;
 }
 
 /** See Executor.hashSlot. */

@@ -4,17 +4,21 @@
 import { FailedError } from '../base/errors.js';
 import { type CompressedFrame, compress, type Piece } from './compress.js';
 import type { Executor, ExecutorOptions, IntakeRequest, IntakeResult } from './executor.js';
-import { type ExtractJob, type ExtractReport, extract } from './extract.js';
+import { extract } from './extract.js';
+import type { ExtractJob, ExtractReport } from './extract-job.js';
 import { hashSlot } from './hash-slot.js';
 import { intake } from './intake.js';
-import { checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
+import { RefusedTargets } from './refused-targets.js';
+import { checkIntake, checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot } from './slots.js';
 import type { Implementation } from './thread-tools.js';
-import { type VerifyJob, type VerifyReport, verifyExtents } from './verify-extents.js';
+import { verifyExtents } from './verify-extents.js';
+import type { VerifyJob, VerifyReport } from './verify-job.js';
 
 export class InlineExecutor implements Executor {
   readonly #options: ExecutorOptions;
   readonly #implementation: Implementation;
+  readonly #refused = new RefusedTargets();
   #closed = false;
 
   constructor(options: ExecutorOptions) {
@@ -30,9 +34,9 @@ export class InlineExecutor implements Executor {
 
   async intake(slot: Slot, lengthBytes: number, request: IntakeRequest): Promise<IntakeResult> {
     this.#checkOpen();
-    checkLength(slot, lengthBytes);
     const { hash, level } = this.#options;
     const { from, into } = request;
+    checkIntake(slot, lengthBytes, into);
     const options = { from, into: into?.memory, hash, level, implementation: this.#implementation };
     return intakeResult(intake(slot.memory, lengthBytes, options), lengthBytes, into);
   }
@@ -47,14 +51,19 @@ export class InlineExecutor implements Executor {
   async extract(job: ExtractJob): Promise<ExtractReport> {
     this.#checkOpen();
     const { target } = job;
-    const place = target.kind === 'file' ? target : { kind: target.kind, memory: target.slot.memory };
-    return extract(job, place, this.#options.hash, this.#implementation);
+    const place =
+      target.kind === 'file' ? this.#refused.usable(target) : { kind: target.kind, memory: target.slot.memory };
+    const report = extract(job, place, this.#options.hash, this.#implementation);
+    this.#refused.learn(target, report);
+    return report;
   }
 
   async verifyExtents(job: VerifyJob): Promise<VerifyReport> {
     this.#checkOpen();
     return verifyExtents(job, this.#implementation);
   }
+
+  warmUp(): void {}
 
   async close(): Promise<void> {
     this.#closed = true;

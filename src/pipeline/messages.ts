@@ -2,12 +2,12 @@
 // What main thread and workers say to each other. The frequent tasks are flat arrays of small integers, their results
 // lie in the slots, and their answer is a number: a message costs microseconds, and there are thousands a second.
 
-import { ID_BYTES, type HashName, SEAL_BYTES } from '../../formats/vmar/hash.js';
+import { type HashName, ID_BYTES, SEAL_BYTES } from '../../formats/vmar/hash.js';
 import type { ErrorMessage } from './error-message.js';
-import type { ExtractChunk, ExtractFrame, ExtractReport, FileTarget } from './extract.js';
+import type { ExtractChunk, ExtractFrame, ExtractReport, FileTarget } from './extract-job.js';
 import type { SharedSlots } from './slot-memory.js';
 import type { Implementation } from './thread-tools.js';
-import type { VerifyJob, VerifyReport } from './verify-extents.js';
+import type { VerifyJob, VerifyReport } from './verify-job.js';
 
 /** Handed to a worker at its start. */
 export interface WorkerSettings {

@@ -37,7 +37,11 @@ export function readUpTo(
       count = readSync(fd, into, got, length - got, offset + got);
     } catch (cause) {
       if (isMediumError(cause)) return { outcome: 'unreadable', got };
-      throw new FailedError('read-failed', `cannot be read: ${String(cause)}`, { object, offsetBytes: offset + got, cause });
+      throw new FailedError('read-failed', `cannot be read: ${String(cause)}`, {
+        object,
+        offsetBytes: offset + got,
+        cause,
+      });
     }
     if (count === 0) return { outcome: 'short', got };
     got += count;

@@ -22,11 +22,19 @@ export function joinPieces(pieces: readonly Piece[], into: Slot): Piece[] {
     } else {
       runs.push({ slot, offsetBytes, lengthBytes });
     }
-    if (slot === into || offsetBytes + lengthBytes > slot.bytes.byteLength) throw new BugError('a piece is out of place');
+    const isWithin = offsetBytes >= 0 && lengthBytes > 0 && offsetBytes + lengthBytes <= slot.bytes.byteLength;
+    if (slot === into || !isWithin) throw new BugError('a piece is out of place');
     total += lengthBytes;
   }
   if (total === 0 || total > into.bytes.byteLength) throw new BugError(`a frame cannot hold ${total} bytes`);
   return runs;
+}
+
+/** A frame of all the slot's bytes must fit, even if none of them can be saved. */
+export function checkIntake(slot: Slot, lengthBytes: number, into: Slot | undefined): void {
+  checkLength(slot, lengthBytes);
+  if (into === undefined || (into !== slot && lengthBytes <= into.bytes.byteLength)) return;
+  throw new BugError(`${lengthBytes} bytes cannot be compressed into a slot of ${into.bytes.byteLength}`);
 }
 
 /** What an intake that could read `readBytes` left. */

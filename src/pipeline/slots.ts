@@ -64,8 +64,8 @@ interface Waiter {
 }
 
 export class SlotPool {
-  /** For the workers. */
-  readonly shared: SharedSlots;
+  readonly #options: SlotPoolOptions;
+  #shared: SharedSlots | undefined;
   readonly #slots: (Slot | undefined)[];
   readonly #free: number[] = [];
   readonly #waiters: Waiter[] = [];
@@ -74,24 +74,31 @@ export class SlotPool {
   constructor(options: SlotPoolOptions) {
     const { count, slotBytes, clusterSizeBytes } = options;
     if (!(count > 0 && slotBytes > 0 && clusterSizeBytes > 0)) throw new BugError('a slot pool needs room');
-    const memory = new SharedArrayBuffer(poolMemoryBytes(options));
-    const firstOffsetBytes = alignedOffset(memory, SLOT_ALIGNMENT);
-    this.shared = { memory, count, slotBytes, clusterSizeBytes, firstOffsetBytes };
+    this.#options = { count, slotBytes, clusterSizeBytes };
     this.#slots = new Array<Slot | undefined>(count).fill(undefined);
     // The last used slot is the next: its pages and cache lines are warm, and memory never used is never touched.
     for (let index = count - 1; index >= 0; index--) this.#free.push(index);
   }
 
+  /** For the workers. The memory is made on first use: a store that is opened to be listed needs none. */
+  get shared(): SharedSlots {
+    if (this.#shared === undefined) {
+      const memory = new SharedArrayBuffer(poolMemoryBytes(this.#options));
+      this.#shared = { ...this.#options, memory, firstOffsetBytes: alignedOffset(memory, SLOT_ALIGNMENT) };
+    }
+    return this.#shared;
+  }
+
   get count(): number {
-    return this.shared.count;
+    return this.#options.count;
   }
 
   get slotBytes(): number {
-    return this.shared.slotBytes;
+    return this.#options.slotBytes;
   }
 
   get clusterSizeBytes(): number {
-    return this.shared.clusterSizeBytes;
+    return this.#options.clusterSizeBytes;
   }
 
   /** How many can be acquired without waiting. */

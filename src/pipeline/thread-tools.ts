@@ -3,7 +3,13 @@
 // synchronous, so that one of each is enough.
 
 import zstd from 'zstd-napi/binding.js';
-import { chunkContext, createHasher, type Hasher, type HashImplementation, type HashName } from '../../formats/vmar/hash.js';
+import {
+  chunkContext,
+  createHasher,
+  type Hasher,
+  type HashImplementation,
+  type HashName,
+} from '../../formats/vmar/hash.js';
 import { alignedOffset } from '../base/syscalls.js';
 
 export type Implementation = HashImplementation;

@@ -4,25 +4,26 @@
 import { BugError, FailedError } from '../base/errors.js';
 import type { CompressedFrame, Piece } from './compress.js';
 import type { Executor, ExecutorOptions, IntakeRequest, IntakeResult } from './executor.js';
-import type { ExtractJob, ExtractReport, ExtractTarget, FileTarget } from './extract.js';
+import type { ExtractJob, ExtractReport, ExtractTarget } from './extract-job.js';
 import { type Answer, COMPRESS, type ExtractTask, HASH_SLOT, INTAKE, packFrames } from './messages.js';
-import { checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
+import { RefusedTargets } from './refused-targets.js';
+import { checkIntake, checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot, SlotPool } from './slots.js';
-import type { VerifyJob, VerifyReport } from './verify-extents.js';
+import type { VerifyJob, VerifyReport } from './verify-job.js';
 import { WorkerTeam } from './worker-team.js';
 
 export class ThreadedExecutor implements Executor {
   readonly #team: WorkerTeam;
   readonly #pools: Map<SlotPool, number>;
-  /** Targets that refused O_DIRECT: their next jobs do not try again. */
-  readonly #refused = new WeakSet<FileTarget>();
+  readonly #refused = new RefusedTargets();
 
   /** `entry` replaces the threads' program, in tests of its death. */
   constructor(options: ExecutorOptions, entry = new URL('./worker.js', import.meta.url)) {
     const { hash, level, pools, workers, implementation = 'native' } = options;
     this.#pools = new Map(pools.map((pool, index) => [pool, index]));
-    const settings = { hash, level, implementation, pools: pools.map((pool) => pool.shared) };
-    this.#team = new WorkerTeam(workers, settings, entry);
+    this.#team = new WorkerTeam(workers, entry, () => {
+      return { hash, level, implementation, pools: pools.map((pool) => pool.shared) };
+    });
   }
 
   async hashSlot(slot: Slot, lengthBytes: number): Promise<void> {
@@ -31,7 +32,7 @@ export class ThreadedExecutor implements Executor {
   }
 
   async intake(slot: Slot, lengthBytes: number, { from, into }: IntakeRequest): Promise<IntakeResult> {
-    checkLength(slot, lengthBytes);
+    checkIntake(slot, lengthBytes, into);
     const source = from === undefined ? [-1, 0] : [from.fd, from.offsetBytes];
     const target = into === undefined ? [-1, -1] : [this.#poolOf(into), into.index];
     const task = [INTAKE, this.#poolOf(slot), slot.index, lengthBytes, ...source, ...target];
@@ -53,12 +54,16 @@ export class ThreadedExecutor implements Executor {
     const { numbers, hashes } = packFrames(frames);
     const task: ExtractTask = { task: 'extract', fd, object, numbers, hashes, target: this.#placeOf(target) };
     const report = reportOf<ExtractReport>(await this.#team.run(task, [numbers.buffer, hashes.buffer]));
-    if (report.directRefused && target.kind === 'file') this.#refused.add(target);
+    this.#refused.learn(target, report);
     return report;
   }
 
   async verifyExtents(job: VerifyJob): Promise<VerifyReport> {
     return reportOf<VerifyReport>(await this.#team.run({ task: 'verify', job: cloneable(job) }));
+  }
+
+  warmUp(): void {
+    this.#team.start();
   }
 
   close(): Promise<void> {
@@ -67,8 +72,7 @@ export class ThreadedExecutor implements Executor {
 
   #placeOf(target: ExtractTarget): ExtractTask['target'] {
     if (target.kind === 'slot') return { kind: 'slot', pool: this.#poolOf(target.slot), slot: target.slot.index };
-    const { kind, fd, alignment, object } = target;
-    const directFd = this.#refused.has(target) ? -1 : target.directFd;
+    const { kind, fd, directFd, alignment, object } = this.#refused.usable(target);
     return { kind, fd, directFd, alignment, ...(object === undefined ? {} : { object }) };
   }
 
@@ -91,6 +95,7 @@ function cloneable(job: VerifyJob): VerifyJob {
 }
 
 function reportOf<T>(answer: Answer): T {
-  if (typeof answer === 'number' || !('report' in answer)) throw new FailedError('worker-failed', 'a worker gave no report');
+  if (typeof answer === 'number' || !('report' in answer))
+    throw new FailedError('worker-failed', 'a worker gave no report');
   return answer.report as T;
 }

@@ -2,12 +2,21 @@
 // The entry of a worker thread. It imports only what tasks need, because starting it is on the way of the first cluster.
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { type Run, compress } from './compress.js';
+import { compress, type Run } from './compress.js';
 import { encodeError } from './error-message.js';
 import { extract } from './extract.js';
 import { hashSlot } from './hash-slot.js';
 import { intake } from './intake.js';
-import { type Answer, DONE, HASH_SLOT, INTAKE, type SlotTask, type Task, unpackFrames, type WorkerSettings } from './messages.js';
+import {
+  type Answer,
+  DONE,
+  HASH_SLOT,
+  INTAKE,
+  type SlotTask,
+  type Task,
+  unpackFrames,
+  type WorkerSettings,
+} from './messages.js';
 import { SlotMemory } from './slot-memory.js';
 import { verifyExtents } from './verify-extents.js';
 
@@ -50,12 +59,12 @@ function run(task: Task): Answer {
 }
 
 const port = parentPort!;
-port.on('message', (task: Task) => {
-  let answer: Answer;
+function answerTo(task: Task): Answer {
   try {
-    answer = run(task);
+    return run(task);
   } catch (error) {
-    answer = { error: encodeError(error) };
+    return { error: encodeError(error) };
   }
-  port.postMessage(answer);
-});
+}
+
+port.on('message', (tasks: readonly Task[]) => port.postMessage(tasks.map(answerTo)));

@@ -3,36 +3,27 @@
 // trusted: whoever acts on a hit checks it. A wrong index costs time or space, never data.
 
 import { join } from 'node:path';
-import { ID_BYTES } from '../../formats/vmar/hash.js';
-import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
 import { fromHex, toHex } from '../base/bytes.js';
 import { BugError, FailedError, NotFoundError, VmarError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import { IndexFiles } from './index-files.js';
 import { trimMap } from './index-memory.js';
-import {
-  claimFor,
-  HIT_BYTES,
-  type IndexDbs,
-  META,
-  openDbs,
-  PLACE_BYTES,
-  PLACE_OFFSET,
-  packKey,
-  readUint32,
-  requireRoom,
-  uint32,
-  writeBatch,
-} from './index-schema.js';
+import { claimFor, HIT_BYTES, type IndexDbs, openDbs, packKey, requireRoom } from './index-schema.js';
 import { statePaths } from './index-state.js';
+import {
+  inBatches,
+  newPackNumber,
+  type Pages,
+  putEntries,
+  putPack,
+  removeEntries,
+  removePack,
+} from './index-writes.js';
 import type { PackId } from './layout.js';
 import type { PackTable } from './stored-packs.js';
 
-/** Entries of one batch: what a batch costs the calling thread stays below two milliseconds. */
-const BATCH_ENTRIES = 4096;
-
-/** A get touches one page that was not touched before, at most: 64 MiB. */
-const GETS_BETWEEN_TRIMS = 16384;
+/** A get makes at most one page and its neighbours resident, 64 KiB: 64 MiB in all. */
+const GETS_BETWEEN_TRIMS = 1024;
 
 /** Where a chunk lies, if the index is right. One object, filled anew by each `get`. */
 export interface IndexHit {
@@ -50,8 +41,6 @@ export interface Reconciled {
   /** Packs that are not in the index because their tables could not be read. */
   readonly unreadable: { readonly packId: PackId; readonly error: unknown }[];
 }
-
-export type Pages = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 export class ChunkIndex {
   readonly #dbs: IndexDbs;
@@ -156,37 +145,10 @@ export class ChunkIndex {
     const idBytes = fromHex(packId, 16);
     if (idBytes === undefined || footerSeal.byteLength !== 16) throw new BugError(`${packId} is no pack to add`);
     await this.#writing(async () => {
-      const { env, packs } = this.#dbs;
-      const record = Buffer.concat([idBytes, footerSeal]);
-      const number = await this.#newNumber();
-      for await (const batch of inBatches(entries)) await this.#putEntries(number, batch);
-      await writeBatch(env, () => void packs.put(packKey(number), record));
+      const number = await newPackNumber(this.#dbs);
+      for await (const batch of inBatches(entries)) await putEntries(this.#dbs, number, batch);
+      await putPack(this.#dbs, number, idBytes, footerSeal);
       this.#packs.set(number, packId);
-    });
-  }
-
-  async #newNumber(): Promise<number> {
-    const { env, meta } = this.#dbs;
-    return await env.transaction(() => {
-      const next = readUint32(meta.getBinary(META.next)) ?? 1;
-      void meta.put(META.next, uint32(next + 1));
-      return next;
-    });
-  }
-
-  /** One batch; LMDB's own thread writes it. */
-  async #putEntries(number: number, entries: Uint8Array): Promise<void> {
-    const { env, chunks } = this.#dbs;
-    const count = entries.byteLength / TABLE_CHUNK_BYTES;
-    const values = Buffer.allocUnsafeSlow(count * HIT_BYTES);
-    await writeBatch(env, () => {
-      for (let i = 0; i < count; i++) {
-        const from = i * TABLE_CHUNK_BYTES;
-        const to = i * HIT_BYTES;
-        values.writeUInt32LE(number, to);
-        values.set(entries.subarray(from + PLACE_OFFSET, from + PLACE_OFFSET + PLACE_BYTES), to + 4);
-        void chunks.put(entries.subarray(from, from + ID_BYTES), values.subarray(to, to + HIT_BYTES));
-      }
     });
   }
 
@@ -197,32 +159,26 @@ export class ChunkIndex {
     await this.#writing(async () => {
       this.#refresh();
       const numbers = new Set([...this.#packs].filter(([, id]) => id === packId).map(([number]) => number));
-      const { env, packs } = this.#dbs;
-      for (const number of numbers) await writeBatch(env, () => void packs.remove(packKey(number)));
-      for (const number of numbers) this.#packs.delete(number);
-      for await (const batch of inBatches(entries)) await this.#removeEntries(numbers, batch);
-    });
-  }
-
-  async #removeEntries(numbers: ReadonlySet<number>, entries: Uint8Array): Promise<void> {
-    const { env, chunks } = this.#dbs;
-    await writeBatch(env, () => {
-      for (let at = 0; at + TABLE_CHUNK_BYTES <= entries.byteLength; at += TABLE_CHUNK_BYTES) {
-        const id = entries.subarray(at, at + ID_BYTES);
-        const value = this.#read(id);
-        if (value !== undefined && numbers.has(value.readUInt32LE(0))) void chunks.remove(id);
+      for (const number of numbers) {
+        await removePack(this.#dbs, number);
+        this.#packs.delete(number);
       }
+      for await (const batch of inBatches(entries)) await removeEntries(this.#dbs, numbers, batch);
     });
   }
 
   /**
    * Brings the index in line with the packs there are: adds those it lacks, takes out those that are gone. A pack whose
-   * table cannot be read is left out and reported.
+   * table cannot be read is left out and reported. The packs are listed after the index was looked at: one that another
+   * process adds meanwhile is not taken for gone.
    * @throws FailedError (`index-failed`) if the index cannot be written; it can be used as far as it goes.
    */
-  async reconcile(packIds: Iterable<PackId>, readTable: (packId: PackId) => Promise<PackTable>): Promise<Reconciled> {
-    const there = new Set(packIds);
+  async reconcile(
+    listPacks: () => Promise<Iterable<PackId>>,
+    readTable: (packId: PackId) => Promise<PackTable>,
+  ): Promise<Reconciled> {
     const known = this.packs();
+    const there = new Set(await listPacks());
     const unreadable: { packId: PackId; error: unknown }[] = [];
     let added = 0;
     let removed = 0;
@@ -266,22 +222,4 @@ export class ChunkIndex {
     if (this.#files !== undefined) await this.#files.close();
     else await this.#dbs.env.close();
   }
-}
-
-/** The same entries in batches; each is valid until the next. */
-async function* inBatches(pages: Pages): AsyncGenerator<Uint8Array> {
-  const batch = Buffer.allocUnsafeSlow(BATCH_ENTRIES * TABLE_CHUNK_BYTES);
-  let used = 0;
-  for await (const page of pages) {
-    for (let at = 0; at < page.byteLength; ) {
-      const taken = page.subarray(at, at + batch.length - used);
-      batch.set(taken, used);
-      used += taken.byteLength;
-      at += taken.byteLength;
-      if (used < batch.length) continue;
-      yield batch;
-      used = 0;
-    }
-  }
-  if (used > 0) yield batch.subarray(0, used);
 }

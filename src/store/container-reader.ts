@@ -7,7 +7,7 @@
 
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { compareBytes } from '../base/bytes.js';
-import { DamageError, FailedError, NotFoundError, systemErrorCode } from '../base/errors.js';
+import { BugError, DamageError, FailedError, NotFoundError, systemErrorCode } from '../base/errors.js';
 import {
   CONTAINER_HEADER_BYTES,
   type ContainerHeader,
@@ -39,18 +39,17 @@ let readers = 0;
 
 export class ContainerReader {
   readonly path: string;
-  readonly fd: number;
   readonly header: ContainerHeader;
   readonly footer: Footer;
   readonly fileBytes: number;
   readonly #cacheKey: string;
+  #fd: number | undefined;
   #pins = 0;
   #closing = false;
-  #closed = false;
 
   private constructor(path: string, fd: number, fileBytes: number) {
     this.path = path;
-    this.fd = fd;
+    this.#fd = fd;
     this.fileBytes = fileBytes;
     this.#cacheKey = `${readers++}`;
     this.header = decodeContainerHeader(this.readBytes(0, CONTAINER_HEADER_BYTES), path);
@@ -85,9 +84,30 @@ export class ContainerReader {
     }
   }
 
-  /** Keeps the descriptor open while someone (a worker, say) reads from it; pair it with `unpin`. */
+  /** The descriptor; valid while the container is pinned, or until it is closed. */
+  get fd(): number {
+    if (this.#fd === undefined) throw new BugError(`${this.path} is read after it was closed`);
+    return this.#fd;
+  }
+
+  /**
+   * Keeps the descriptor open while someone (a worker, say) reads from it; pair it with `unpin`. One that was closed
+   * meanwhile, to make room for others, is opened again: a container never changes.
+   * @throws DamageError if the file is gone.
+   */
   pin(): void {
+    this.#fd ??= this.#openAgain();
     this.#pins++;
+  }
+
+  #openAgain(): number {
+    try {
+      return openForReading(this.path);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+      const facts = { object: this.path, offsetBytes: 0, cause: error };
+      throw new DamageError('container-gone', 'the file went away while it was in use', facts);
+    }
   }
 
   unpin(): void {
@@ -98,22 +118,24 @@ export class ContainerReader {
   /** Closes the descriptor, at once or when the last pin is gone. */
   close(): void {
     this.#closing = true;
-    if (this.#pins > 0 || this.#closed) return;
-    this.#closed = true;
-    closeSync(this.fd);
+    if (this.#pins > 0 || this.#fd === undefined) return;
+    closeSync(this.#fd);
+    this.#fd = undefined;
   }
 
-  /** The entry of a chunk, or undefined. Interpolates: ids are uniformly distributed. */
+  /**
+   * The entry of a chunk, or undefined. Interpolates: ids are uniformly distributed.
+   * @throws DamageError if the page that would name it is damaged; damage of other pages is searched around.
+   */
   find(id: Uint8Array): TableChunk | undefined {
-    const pages = Math.ceil(this.footer.chunkCount / CHUNKS_PER_PAGE);
     let low = 0;
-    let high = pages - 1;
+    let high = this.chunkPageCount - 1;
     const rank = idRank(id);
     let lowRank = 0;
     let highRank = 1;
     for (let step = 0; low <= high; step++) {
-      const page = step < 4 ? interpolate(low, high, lowRank, highRank, rank) : (low + high) >>> 1;
-      const entries = this.chunkPage(page);
+      const guess = step < 4 ? interpolate(low, high, lowRank, highRank, rank) : (low + high) >>> 1;
+      const { page, entries } = this.#readablePage(guess, low, high);
       const last = entries.byteLength - TABLE_CHUNK_BYTES;
       if (compareBytes(id, entries.subarray(0, 32)) < 0) {
         high = page - 1;
@@ -122,10 +144,36 @@ export class ContainerReader {
         low = page + 1;
         lowRank = idRank(entries.subarray(last));
       } else {
-        return findInPage(entries, id);
+        return findInPage(entries, id, this.path);
       }
     }
     return undefined;
+  }
+
+  /** The page nearest to `guess` in [low, high] that can be read; the damage of the guessed one if none can. */
+  #readablePage(guess: number, low: number, high: number): { page: number; entries: Uint8Array } {
+    try {
+      return { page: guess, entries: this.chunkPage(guess) };
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      for (let away = 1; guess - away >= low || guess + away <= high; away++) {
+        for (const page of [guess - away, guess + away]) {
+          if (page < low || page > high) continue;
+          const entries = this.#undamaged(page);
+          if (entries !== undefined) return { page, entries };
+        }
+      }
+      throw error;
+    }
+  }
+
+  #undamaged(page: number): Uint8Array | undefined {
+    try {
+      return this.chunkPage(page);
+    } catch (error) {
+      if (error instanceof DamageError) return undefined;
+      throw error;
+    }
   }
 
   /** The verified entries of page `page` of the chunk table, end to end. */
@@ -147,7 +195,7 @@ export class ContainerReader {
     }
     const page = Math.floor(index / FRAMES_PER_PAGE);
     const entries = this.#page('f', this.footer.frameTableOffset, page, this.footer.frameCount, TABLE_FRAME_BYTES, FRAMES_PER_PAGE);
-    return decodeTableFrame(entries, (index % FRAMES_PER_PAGE) * TABLE_FRAME_BYTES);
+    return decodeTableFrame(entries, (index % FRAMES_PER_PAGE) * TABLE_FRAME_BYTES, this.path);
   }
 
   /** The verified entries of page `page` of the frame table, end to end. */
@@ -181,10 +229,19 @@ export class ContainerReader {
 
   /** Exactly `length` bytes from `offset`; a short read is damage, and so is EIO. */
   readBytes(offset: number, length: number): Uint8Array {
+    this.pin();
+    try {
+      return this.#read(this.fd, offset, length);
+    } finally {
+      this.unpin();
+    }
+  }
+
+  #read(fd: number, offset: number, length: number): Uint8Array {
     const bytes = Buffer.allocUnsafeSlow(length);
     let got = 0;
     while (got < length) {
-      const n = readPiece(this.fd, bytes, got, offset + got, this.path);
+      const n = readPiece(fd, bytes, got, offset + got, this.path);
       if (n === 0) {
         throw new DamageError('container-cut', 'the file ends too early', {
           object: this.path,
@@ -231,7 +288,7 @@ function interpolate(low: number, high: number, lowRank: number, highRank: numbe
   return Math.min(high, Math.max(low, low + Math.floor(share * (high - low + 1))));
 }
 
-function findInPage(entries: Uint8Array, id: Uint8Array): TableChunk | undefined {
+function findInPage(entries: Uint8Array, id: Uint8Array, path: string): TableChunk | undefined {
   let low = 0;
   let high = entries.byteLength / TABLE_CHUNK_BYTES - 1;
   let found: number | undefined;
@@ -243,5 +300,5 @@ function findInPage(entries: Uint8Array, id: Uint8Array): TableChunk | undefined
     if (order <= 0) high = middle - 1;
     else low = middle + 1;
   }
-  return found === undefined ? undefined : decodeTableChunk(entries, found);
+  return found === undefined ? undefined : decodeTableChunk(entries, found, path);
 }

@@ -79,9 +79,11 @@ export class Datastore {
 
   /** An index that cannot be completed costs time and space, but nothing else. */
   async #reconcile(index: ChunkIndex): Promise<void> {
-    const packIds = await this.listPackIds();
     try {
-      const { unreadable } = await index.reconcile(packIds, (id) => readPackTable(this.root, id));
+      const { unreadable } = await index.reconcile(
+        () => this.listPackIds(),
+        (id) => readPackTable(this.root, id),
+      );
       for (const { packId, error } of unreadable) {
         this.log.warn(`pack ${packId} is not used: ${error instanceof Error ? error.message : String(error)}`);
       }

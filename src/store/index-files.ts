@@ -51,7 +51,7 @@ export class IndexFiles {
       const alone = await takeLock(lockFd, directory, store);
       const dbs = alone ? openAlone(directory, storeUuid, store, log) : openBeside(directory, storeUuid);
       const files = new IndexFiles(directory, store, dbs, lockFd);
-      if (alone) flock(lockFd, 'shared', { wait: false });
+      if (alone) await shareLock(lockFd, directory);
       return files;
     } catch (error) {
       closeSync(lockFd);
@@ -119,7 +119,23 @@ async function takeLock(lockFd: number, directory: string, store: string): Promi
     }
     await delay(POLL_MILLIS);
   }
-  throw new FailedError('index-busy', 'the chunk index is held by another process and cannot be shared with it', {
+  throw indexBusy(directory);
+}
+
+/**
+ * Gives up being alone. The kernel changes a lock in two steps, and another may come between them; it will find nothing
+ * to remove, and let go soon.
+ */
+async function shareLock(lockFd: number, directory: string): Promise<void> {
+  const end = performance.now() + WAIT_MILLIS;
+  while (!flock(lockFd, 'shared', { wait: false })) {
+    if (performance.now() > end) throw indexBusy(directory);
+    await delay(POLL_MILLIS);
+  }
+}
+
+function indexBusy(directory: string): FailedError {
+  return new FailedError('index-busy', 'the chunk index is held by another process and cannot be shared with it', {
     object: directory,
     advice: 'End other vmar processes, or name another cache directory with VMAR_CACHE_DIR.',
   });

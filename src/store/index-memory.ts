@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 const MADV_DONTNEED = 4;
 const PAGE_BYTES = 4096;
 /** File pages of this process, the program's own 50 MB counted, from which on the map is let go of. */
-const MOST_RESIDENT_BYTES = 192 << 20;
+const MOST_RESIDENT_BYTES = 144 << 20;
 
 type Madvise = (address: bigint, lengthBytes: bigint, advice: number) => number;
 

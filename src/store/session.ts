@@ -26,6 +26,7 @@ export interface SessionPlace {
 
 /** Reading must work on a read-only datastore, and on a full one. */
 const CANNOT_WRITE: ReadonlySet<string | undefined> = new Set(['EROFS', 'EACCES', 'EPERM', 'ENOSPC', 'EDQUOT']);
+const NO_ROOM: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT']);
 
 export class Session {
   /** 32 hex digits, random. */
@@ -45,18 +46,29 @@ export class Session {
   static async begin(place: SessionPlace, kind: SessionKind): Promise<Session> {
     const session = new Session(place, randomBytes(16).toString('hex'), kind);
     try {
-      await session.#settleIn();
+      await session.#makeRoomAndSettleIn();
     } catch (error) {
       if (kind !== 'read' || !CANNOT_WRITE.has(systemCode(error))) {
-        await session.end().catch(() => undefined);
+        await session.end();
         throw error;
       }
       const without =
         session.#lock === undefined ? 'a lock, so a `vmar gc` elsewhere can interfere' : 'temporary files';
       place.log.warn(`${place.root} cannot be written to; reading without ${without}`);
     }
-    if (session.#lock !== undefined) await sweep(place, 'dead sessions', () => sweepDeadSessions(place, session.id));
+    if (session.#lock !== undefined) await sweepAll(place, session.id);
     return session;
+  }
+
+  /** What dead sessions left may be what fills the disk: it goes before a session is refused for want of room. */
+  async #makeRoomAndSettleIn(): Promise<void> {
+    try {
+      await this.#settleIn();
+    } catch (error) {
+      const hasRoom = NO_ROOM.has(systemCode(error)) && (await sweepAll(this.#place, this.id));
+      if (!hasRoom) throw error;
+      await this.#settleIn();
+    }
   }
 
   /** Lock first, directory second: a directory without a lock is a dead session's. */
@@ -66,7 +78,7 @@ export class Session {
       // Copies of a datastore may lack directories that were empty.
       if (!existsSync(join(root, name))) await makeDirectories(fs, root, join(root, name));
     }
-    this.#lock = await lockOwn(this.#place, this.id);
+    this.#lock ??= await lockOwn(this.#place, this.id);
     const tmpDir = sessionTmpPath(root, this.id);
     await fs.mkdir(tmpDir);
     this.#tmpDir = tmpDir;
@@ -90,17 +102,22 @@ export class Session {
     return join(this.tmpDir, `${word}-${randomBytes(8).toString('hex')}`);
   }
 
-  /** Removes the session's directory and gives up its lock; may be called twice. */
+  /**
+   * Removes the session's directory and gives up its lock; may be called twice. Never rejects: what the session was for
+   * is done or has failed by now, and what cannot be removed is left to the next session.
+   */
   async end(): Promise<void> {
     const lock = this.#lock;
     if (lock === undefined) return;
     this.#lock = undefined;
-    try {
-      if (this.#tmpDir !== undefined) await removeTree(this.#place.fs, this.#tmpDir);
-      await unlessMissing(this.#place.fs.unlink(lock.path));
-    } finally {
-      await lock.release();
-    }
+    await sweep(this.#place, 'this session', async () => {
+      try {
+        if (this.#tmpDir !== undefined) await removeTree(this.#place.fs, this.#tmpDir);
+        await unlessMissing(this.#place.fs.unlink(lock.path));
+      } finally {
+        await lock.release();
+      }
+    });
   }
 }
 
@@ -129,35 +146,49 @@ async function listNames(path: string): Promise<string[]> {
 }
 
 /**
- * Removes what dead sessions left; what cannot be removed now is left to the next session. A session's lock file is made before its directory and removed after it: whoever
- * holds the lock of another session, or finds a directory without a lock file, finds it dead.
+ * Removes what dead sessions left; what cannot be removed now is left to the next session. True if there was anything.
+ * A session's lock file is made before its directory and removed after it: whoever holds the lock of another session, or
+ * finds a directory without a lock file, finds it dead.
  */
-async function sweepDeadSessions(place: SessionPlace, ownId: string): Promise<void> {
+async function sweepDeadSessions(place: SessionPlace, ownId: string): Promise<boolean> {
   const directories = (await listNames(join(place.root, 'tmp'))).filter((name) => isSessionId(name) && name !== ownId);
   const locked = new Set(await listSessions(place.root));
-  for (const id of locked) if (id !== ownId) await sweep(place, id, () => sweepLocked(place, id));
-  for (const id of directories) {
-    if (!locked.has(id)) await sweep(place, id, () => removeTree(place.fs, sessionTmpPath(place.root, id)));
+  let found = false;
+  for (const id of locked) {
+    if (id !== ownId && (await sweep(place, id, () => sweepLocked(place, id)))) found = true;
   }
+  for (const id of directories) {
+    if (locked.has(id)) continue;
+    await sweep(place, id, () => removeTree(place.fs, sessionTmpPath(place.root, id)));
+    found = true;
+  }
+  return found;
 }
 
-/** Housekeeping: its failure is no reason not to begin. */
-async function sweep(place: SessionPlace, whose: string, action: () => Promise<void>): Promise<void> {
+async function sweepAll(place: SessionPlace, ownId: string): Promise<boolean> {
+  return (await sweep(place, 'dead sessions', () => sweepDeadSessions(place, ownId))) === true;
+}
+
+/** Housekeeping: its failure is no reason to fail. */
+async function sweep<T>(place: SessionPlace, whose: string, action: () => Promise<T>): Promise<T | undefined> {
   try {
-    await action();
+    return await action();
   } catch (error) {
     place.log.warn(`what is left of ${whose} in ${place.root} cannot be removed: ${String(error)}`);
+    return undefined;
   }
 }
 
-async function sweepLocked(place: SessionPlace, id: string): Promise<void> {
+/** False if the session lives. */
+async function sweepLocked(place: SessionPlace, id: string): Promise<boolean> {
   const lock = await tryLockExisting(sessionLockPath(place.root, id), 'exclusive');
-  if (lock === undefined) return;
+  if (lock === undefined) return false;
   try {
     const tmpDir = sessionTmpPath(place.root, id);
     await removeTree(place.fs, tmpDir);
     await unlessMissing(place.fs.unlink(lock.path));
     place.log.debug(`removed what the dead session ${id} left`);
+    return true;
   } finally {
     await lock.release();
   }

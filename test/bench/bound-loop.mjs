@@ -36,7 +36,8 @@ function main() {
   const units = unitsOf(ranges);
   const state = new Int32Array(new SharedArrayBuffer(STATE_WORDS * 4));
   const threads = availableParallelism();
-  for (let i = 0; i < threads; i++) new Worker(new URL(import.meta.url), { workerData: { fd, units, clusterBytes, state } });
+  for (let i = 0; i < threads; i++)
+    new Worker(new URL(import.meta.url), { workerData: { fd, units, clusterBytes, state } });
   waitFor(state, READY, threads);
   const begin = process.hrtime.bigint();
   Atomics.store(state, START, 1);
@@ -50,7 +51,8 @@ function main() {
 
 /** Sleeps till a word of the state has reached a value. */
 function waitFor(state, word, value) {
-  for (let now = Atomics.load(state, word); now < value; now = Atomics.load(state, word)) Atomics.wait(state, word, now);
+  for (let now = Atomics.load(state, word); now < value; now = Atomics.load(state, word))
+    Atomics.wait(state, word, now);
 }
 
 /** The file's data as [from, to) pairs, holes left out. */
@@ -107,7 +109,9 @@ function makeLoop(fd, clusterBytes) {
   compressor.setParameter(CParameter.compressionLevel, 1);
   const input = Buffer.alloc(UNIT);
   const output = Buffer.alloc(compressBound(UNIT));
-  const clusters = Array.from({ length: UNIT / clusterBytes }, (_, i) => input.subarray(i * clusterBytes, (i + 1) * clusterBytes));
+  const clusters = Array.from({ length: UNIT / clusterBytes }, (_, i) =>
+    input.subarray(i * clusterBytes, (i + 1) * clusterBytes),
+  );
   const zeros = Buffer.alloc(clusterBytes);
   return (offset, length) => {
     for (let got = 0; got < length; ) {
@@ -119,7 +123,8 @@ function makeLoop(fd, clusterBytes) {
     for (let at = 0; at < length; at += clusterBytes) {
       const end = Math.min(length, at + clusterBytes);
       const cluster = end - at === clusterBytes ? clusters[at / clusterBytes] : input.subarray(at, end);
-      if (cluster.length === clusterBytes ? zeros.equals(cluster) : cluster.equals(zeros.subarray(0, cluster.length))) continue;
+      if (cluster.length === clusterBytes ? zeros.equals(cluster) : cluster.equals(zeros.subarray(0, cluster.length)))
+        continue;
       hasher.reset();
       hasher.update(cluster);
       hasher.digestBuffer();

@@ -15,7 +15,7 @@ function fake() {
       throw new Ended();
     },
   });
-  const output = { error() {}, notice() {} } as unknown as Output;
+  const output = { live: undefined, error() {}, notice() {} } as unknown as Output;
   const interrupts = new Interrupts(process as unknown as NodeJS.Process, output);
   interrupts.listen();
   return { process, interrupts, statuses };

@@ -4,12 +4,15 @@
 import { cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { openArchiveVault } from '#vmar/src/archive/archive-vault.js';
+import { verifyArchive } from '#vmar/src/archive/verify/verify-archive.js';
 import { VmarError } from '#vmar/src/base/errors.js';
+import { type CreateOptions, type StoreFile, storeFailure } from '#vmar/src/store/fs.js';
 import { RealFs } from '#vmar/src/store/real-fs.js';
-import { World } from '../archive/world.js';
+import { CLUSTER, describe as describeDisks, dumpInto, World } from '../archive/world.js';
 import { type Fault, FaultFs } from '../store/fault-fs.js';
 import { memoryDirectory } from './memory-directory.js';
-import { backUpNight, expectSound, expectSwept, nightOf } from './nights.js';
+import { backUpNight, expectSound, expectSwept, leaveDeadSession, nightOf } from './nights.js';
 
 const scratch = memoryDirectory();
 const first = nightOf('100', 0);
@@ -80,8 +83,75 @@ describe.each(KINDS)('%o at every operation of a backup', (kind) => {
       await expectSound(world, { kept: [...expected, next] });
       rmSync(world.base, { recursive: true });
     }
-    console.log(failed, done);
     expect(failed).toBeGreaterThan(20);
     expect(done).toBeGreaterThan(0);
+  });
+});
+
+/** A disk without room, until something on it is removed. */
+class FullDisk extends RealFs {
+  #isFull = true;
+
+  #refuse(path: string): void {
+    if (!this.#isFull) return;
+    throw storeFailure(Object.assign(new Error('ENOSPC: injected'), { code: 'ENOSPC' }), 'write', path);
+  }
+
+  override async createFile(path: string, options?: CreateOptions): Promise<StoreFile> {
+    this.#refuse(path);
+    return await super.createFile(path, options);
+  }
+
+  override async mkdir(path: string): Promise<void> {
+    this.#refuse(path);
+    await super.mkdir(path);
+  }
+
+  override async unlink(path: string): Promise<void> {
+    await super.unlink(path);
+    this.#isFull = false;
+  }
+}
+
+it('a disk that only dead sessions fill takes the next backup', async () => {
+  const world = await worldWithFirst();
+  leaveDeadSession(world);
+  await backUpNight(World.at(world.base, { fs: new FullDisk() }), second);
+  expectSwept(world);
+  await expectSound(world, { kept: [first, second] });
+});
+
+describe.each(KINDS)('%o at every operation of an archive', (kind) => {
+  it('leaves no file, or a whole one', async () => {
+    const directory = join(scratch, `archives-${worlds++}`);
+    mkdirSync(directory);
+    const machine = World.at(directory).machine();
+    let failed = 0;
+    for (let at = 1; ; at++) {
+      const faults = new FaultFs(new RealFs(), { ...kind, at });
+      const path = join(directory, `${at}.vmar`);
+      const filesBefore = openFiles();
+      const error = await failureOf(async () => {
+        const options = { clusterSizeBytes: CLUSTER, hash: 'blake3' as const, fs: faults, scratchParent: directory };
+        const vault = await openArchiveVault({ kind: 'file', path, overwrite: false }, options);
+        await dumpInto(vault, machine, describeDisks('100', first.disks, first.timeSeconds), first.disks);
+      });
+      if (!faults.fired && error !== undefined) throw error;
+      if (!faults.fired) break;
+      const story = `operation ${at}, ${faults.seen[at - 1]}: ${error}`;
+      expect(openFiles(), `${story}: files left open`).toBe(filesBefore);
+      if (error !== undefined) {
+        failed++;
+        expect(error, story).toBeInstanceOf(VmarError);
+        expect((error as VmarError).exitStatus, story).toBe(1);
+        expect(readdirSync(directory), story).toEqual([]);
+      } else {
+        const options = { mode: 'full', portable: false, workers: 0 } as const;
+        expect((await verifyArchive(path, options)).damage, story).toEqual([]);
+        for (const name of readdirSync(directory)) rmSync(join(directory, name));
+      }
+    }
+    await machine.close();
+    expect(failed).toBeGreaterThan(10);
   });
 });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Small disks as they change from night to night, and what a datastore must answer for them after a crash.
 
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { openBackup } from '#vmar/src/archive/open-backup.js';
@@ -95,6 +95,14 @@ async function expectRestores(store: Datastore, base: string, { id, disks }: Nig
     await backup.close();
     await executor.close();
   }
+}
+
+/** What a backup leaves whose process dies. */
+export function leaveDeadSession(world: World): void {
+  const id = '0123456789abcdef'.repeat(2);
+  mkdirSync(join(world.root, 'tmp', id));
+  for (const name of ['a.vmar', 'manifest-1']) writeFileSync(join(world.root, 'tmp', id, name), 'unfinished');
+  writeFileSync(join(world.root, 'locks', `session-${id}.lock`), '');
 }
 
 /** After a session has begun and ended with no other at work: nothing of any session is left. */

@@ -2,7 +2,7 @@
 // Crashes, exhaustively: the file operations of each kind of change are recorded, and after every one of them the process
 // dies or the power goes. Whatever is left must hold all that it held, and be good for the next backup.
 
-import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { VmarError } from '#vmar/src/base/errors.js';
@@ -19,7 +19,7 @@ import { CrashModel } from '../store/crash-model.js';
 import { RecordingFs } from '../store/recording-fs.js';
 import { crashImages, ImagePlace, type Recording } from './crash-images.js';
 import { memoryDirectory } from './memory-directory.js';
-import { backUpNight, expectSound, expectSwept, type Night, nightOf } from './nights.js';
+import { backUpNight, expectSound, expectSwept, leaveDeadSession, type Night, nightOf } from './nights.js';
 
 const scratch = memoryDirectory();
 const INIT = { clusterSizeBytes: CLUSTER, hash: 'blake3', mapFanout: 128, timeSeconds: 1000, createdBy: 'test' } as const;
@@ -99,13 +99,6 @@ const SCENARIOS: readonly Scenario[] = [
     },
   },
 ];
-
-function leaveDeadSession(world: World): void {
-  const id = '0123456789abcdef'.repeat(2);
-  mkdirSync(join(world.root, 'tmp', id));
-  for (const name of ['a.vmar', 'manifest-1']) writeFileSync(join(world.root, 'tmp', id, name), 'unfinished');
-  writeFileSync(join(world.root, 'locks', `session-${id}.lock`), '');
-}
 
 function refOf(night: Night): BackupRef {
   return parseBackupId(night.id)!;

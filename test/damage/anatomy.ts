@@ -36,6 +36,8 @@ export type PartName =
 export interface Part {
   readonly file: string;
   readonly name: PartName;
+  /** A frame of data chunks: what a quick check leaves out. */
+  readonly isData: boolean;
   readonly from: number;
   readonly to: number;
   /** What lies in it or is only to be found by it: ids of chunks, digests of manifests, in hex. */
@@ -47,6 +49,8 @@ export interface Part {
 
 export interface Anatomy {
   readonly parts: readonly Part[];
+  /** Raw bytes by id in hex. */
+  readonly chunks: ReadonlyMap<string, Buffer>;
   /** Ids by `BACKUP:DISK`; the manifest's digest by `BACKUP`. */
   readonly needs: ReadonlyMap<string, ReadonlySet<string>>;
 }
@@ -80,18 +84,18 @@ export function dissect(root: string): Anatomy {
   const needs = new Map<string, Set<string>>();
   for (const { file, name } of parts) if (name === 'manifest') addNeeds(needs, file, root, chunks);
   for (const part of parts) addNeedy(part, root, needs);
-  return { parts, needs };
+  return { parts, chunks, needs };
 }
 
 function whole(file: string, to: number, name: PartName): Part {
-  return { file, name, from: 0, to, ids: [], backups: new Set(), disks: new Set() };
+  return { file, name, isData: false, from: 0, to, ids: [], backups: new Set(), disks: new Set() };
 }
 
 /** The structures of one container; the raw bytes of its chunks go into `chunks` by id. */
 export function dissectContainer(file: string, bytes: Buffer, chunks: Map<string, Buffer> = new Map()): Part[] {
   const parts: Part[] = [];
-  const add = (name: PartName, from: number, to: number, ids: readonly string[]): void => {
-    parts.push({ file, name, from, to, ids, backups: new Set(), disks: new Set() });
+  const add = (name: PartName, from: number, to: number, ids: readonly string[], isData = false): void => {
+    parts.push({ file, name, isData, from, to, ids, backups: new Set(), disks: new Set() });
   };
   const { hash, containerId } = decodeContainerHeader(bytes, file);
   const footer = decodeFooter(bytes.subarray(-FOOTER_BYTES), hash, { object: file, fileBytes: bytes.length });
@@ -103,9 +107,8 @@ export function dissectContainer(file: string, bytes: Buffer, chunks: Map<string
     const extent = decodeExtentHead(bytes.subarray(at, at + headBytes), hash, context);
     add('extent head', at, at + headBytes, idsOf(extent));
     let frameAt = at + headBytes;
-    for (const { ids, storedBytes, raw } of openFrames(extent, bytes, frameAt, chunks)) {
-      void raw;
-      add('frame', frameAt, frameAt + storedBytes, ids);
+    for (const { ids, storedBytes } of openFrames(extent, bytes, frameAt, chunks)) {
+      add('frame', frameAt, frameAt + storedBytes, ids, extent.content === 1);
       frameIds.push(ids);
       frameAt += storedBytes;
     }
@@ -147,10 +150,38 @@ function* openFrames(extent: Extent, bytes: Buffer, firstOffset: number, chunks:
       chunks.set(hex(id), Buffer.from(raw.subarray(inFrame, inFrame + lengthBytes)));
       inFrame += lengthBytes;
     }
-    yield { ids, storedBytes, raw };
+    yield { ids, storedBytes };
     at += storedBytes;
     next += chunkCount;
   }
+}
+
+export interface LostRange {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** The ranges of a disk, neighbours joined, that are not to be had without some chunks. */
+export function rangesWithout(anatomy: Anatomy, root: string, backup: string, diskName: string, lost: ReadonlySet<string>): LostRange[] {
+  const file = join(root, 'manifests', `${backup}.manifest`);
+  const { manifest } = decodeManifest(readFileSync(file), file);
+  const { mapRoot, sizeBytes, clusterSizeBytes } = manifest.disks.find((disk) => disk.name === diskName)!;
+  const ranges: { offsetBytes: number; lengthBytes: number }[] = [];
+  const add = (from: number, to: number): void => {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.offsetBytes + last.lengthBytes === from) last.lengthBytes = to - last.offsetBytes;
+    else ranges.push({ offsetBytes: from, lengthBytes: to - from });
+  };
+  const walk = (id: string, level: number, index: number): void => {
+    if (id === ZERO) return;
+    const span = clusterSizeBytes * manifest.mapFanout ** level;
+    if (lost.has(id)) return add(index * span, Math.min(sizeBytes, (index + 1) * span));
+    if (level === 0) return;
+    const page = hex(anatomy.chunks.get(id)!);
+    for (let i = 0; i * 64 < page.length; i++) walk(page.slice(i * 64, i * 64 + 64), level - 1, index * manifest.mapFanout + i);
+  };
+  walk(hex(mapRoot), mapLevels(clusterCount(sizeBytes, clusterSizeBytes), manifest.mapFanout), 0);
+  return ranges;
 }
 
 function backupOf(file: string, root: string): string {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A datastore of a few KB with a bit of everything: two guests, three backups, deduplication within a disk and between
+// A datastore of a few KB with a bit of everything: two guests, two or three backups, deduplication within a disk and between
 // guests, maps of two levels, several frames an extent, a frame stored raw, a label.
 
 import { ArchiveSink } from '#vmar/src/archive/archive-sink.js';
@@ -77,9 +77,14 @@ export async function dumpSmallFrames(
   }
 }
 
-export async function makeTinyStore(base: string, options: WorldOptions = {}): Promise<World> {
+/** With some of the backups; with all by default. */
+export async function makeTinyStore(
+  base: string,
+  backups: readonly TinyBackup[] = TINY_BACKUPS,
+  options: WorldOptions = {},
+): Promise<World> {
   const world = await World.create(base, { mapFanout: FANOUT, ...options });
-  for (const backup of TINY_BACKUPS) await backUp(world, backup);
+  for (const backup of backups) await backUp(world, backup);
   await putLabel(world, NIGHT_1);
   return world;
 }

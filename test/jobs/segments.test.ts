@@ -33,9 +33,9 @@ async function cut(...pattern: readonly (readonly [BlockExtent['state'], number]
   return found.map(({ kind, offsetBytes, lengthBytes }) => `${kind} ${offsetBytes}+${lengthBytes}`).join(', ');
 }
 
-async function all(device: MemoryDevice): Promise<Segment[]> {
+async function all(device: MemoryDevice, leastHoleBytes = CLUSTER): Promise<Segment[]> {
   const found: Segment[] = [];
-  for await (const segment of segments(device, CLUSTER, SLOT)) found.push(segment);
+  for await (const segment of segments(device, CLUSTER, SLOT, leastHoleBytes)) found.push(segment);
   return found;
 }
 
@@ -47,6 +47,12 @@ describe('segments', () => {
     expect(await cut(['zero', 128], ['data', 512], ['zero', 1])).toBe(
       'zero 0+128, data 128+128, data 256+256, data 512+128, zero 640+1',
     );
+  });
+
+  it('read a short hole with the data around it', async () => {
+    const device = new StatusOnly(extentsOf([['data', 64], ['zero', 64], ['data', 64], ['zero', 128], ['data', 64]]));
+    const found = (await all(device, 128)).map(({ kind, offsetBytes, lengthBytes }) => `${kind} ${offsetBytes}+${lengthBytes}`);
+    expect(found.join(', ')).toBe('data 0+192, zero 192+128, data 320+64');
   });
 
   it('join neighbours of one kind', async () => {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A container's extents as bytes, made with the codecs alone.
 
+import { compress } from 'zstd-napi';
 import { type ChunkEntry, encodeExtentHead, type FrameEntry } from '#vmar/formats/vmar/extent.js';
 import { chunkContext, createHasher, type HashName, sealer } from '#vmar/formats/vmar/hash.js';
 import type { TableChunk } from '#vmar/formats/vmar/trailer.js';
-import { compress } from 'zstd-napi';
 import { noise } from './bytes-fixture.js';
 
 export interface FrameOfBytes {

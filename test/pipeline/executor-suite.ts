@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 // What every executor must do with slots, however many threads it has.
 
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { decompress } from 'zstd-napi';
 import { chunkContext, createHasher, type HashName, sealer } from '#vmar/formats/vmar/hash.js';
 import { BugError, FailedError } from '#vmar/src/base/errors.js';
 import { createExecutor, type Executor, type Piece } from '#vmar/src/pipeline/executor.js';
 import { type Slot, SlotPool } from '#vmar/src/pipeline/slots.js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { decompress } from 'zstd-napi';
 import { noise, text } from './bytes-fixture.js';
 
 const CLUSTER = 64 << 10;
@@ -37,7 +40,12 @@ export function executorSuite(workers: number, hash: HashName): void {
     }
 
     it('hashes clusters as the reference does and tells zero ones', async () => {
-      const parts = [noise(CLUSTER), Buffer.alloc(CLUSTER), text(CLUSTER), Buffer.concat([Buffer.alloc(CLUSTER - 1), noise(1)])];
+      const parts = [
+        noise(CLUSTER),
+        Buffer.alloc(CLUSTER),
+        text(CLUSTER),
+        Buffer.concat([Buffer.alloc(CLUSTER - 1), noise(1)]),
+      ];
       const slot = await filled(...parts);
       slot.ids.fill(0xaa);
       slot.flags.fill(0xaa);
@@ -91,11 +99,7 @@ export function executorSuite(workers: number, hash: HashName): void {
     it('gathers pieces of several slots, in their order, with a short last cluster', async () => {
       const a = await filled(text(SLOT, 1));
       const b = await filled(text(SLOT, 2));
-      const pieces = [
-        ...clusters(a, 3, 0),
-        ...clusters(b, 1, 2),
-        { slot: a, offsetBytes: CLUSTER, lengthBytes: 777 },
-      ];
+      const pieces = [...clusters(a, 3, 0), ...clusters(b, 1, 2), { slot: a, offsetBytes: CLUSTER, lengthBytes: 777 }];
       const frame = await frameOf(pieces);
       expect(frame.codec).toBe(1);
       a.release();
@@ -138,6 +142,88 @@ export function executorSuite(workers: number, hash: HashName): void {
       });
       await Promise.all(work);
       expect(input.freeCount).toBe(8);
+    });
+
+    describe('intake', () => {
+      const directory = mkdtempSync(join(tmpdir(), 'vmar-intake-'));
+      const path = join(directory, 'image');
+      const content = Buffer.concat([
+        text(CLUSTER, 1),
+        Buffer.alloc(CLUSTER),
+        noise(CLUSTER),
+        Buffer.alloc(2 * CLUSTER),
+        text(100),
+      ]);
+      writeFileSync(path, content);
+      const fd = openSync(path, 'r');
+      afterAll(() => {
+        closeSync(fd);
+        rmSync(directory, { recursive: true });
+      });
+
+      it.each([
+        [0, 3 * CLUSTER, [0, 1, 0]],
+        [2 * CLUSTER, 3 * CLUSTER + 100, [0, 1, 1, 0]],
+        [3 * CLUSTER, 2 * CLUSTER, [1, 1]],
+      ])('reads, hashes and compresses as the single steps do, from %i', async (offsetBytes, length, zero) => {
+        const expected = content.subarray(offsetBytes, offsetBytes + length);
+        const byHand = await filled(expected);
+        await executor.hashSlot(byHand, length);
+        const raw = zero.flatMap((flag, index) =>
+          flag ? [] : [expected.subarray(index * CLUSTER, (index + 1) * CLUSTER)],
+        );
+        for (const from of [{ fd, offsetBytes }, undefined]) {
+          const slot = from === undefined ? await filled(expected) : await filled();
+          const into = await output.acquire();
+          const taken = await executor.intake(slot, length, { into, ...(from === undefined ? {} : { from }) });
+          expect(taken.readBytes).toBe(length);
+          expect(Buffer.from(slot.bytes.subarray(0, length)).equals(expected)).toBe(true);
+          expect([...slot.flags.subarray(0, zero.length)]).toEqual(zero);
+          const ids = [slot, byHand].map((one) => Buffer.from(one.ids.subarray(0, zero.length * 32)));
+          expect(ids[0]).toEqual(ids[1]);
+          const { frame } = taken;
+          expect(frame?.rawBytes ?? 0).toBe(Buffer.concat(raw).length);
+          if (frame !== undefined) {
+            const stored = Buffer.from(into.bytes.subarray(0, frame.storedBytes));
+            expect((frame.codec === 0 ? stored : decompress(stored)).equals(Buffer.concat(raw))).toBe(true);
+            expect(Buffer.from(frame.seal)).toEqual(Buffer.from(sealer(hash)(stored)));
+          }
+          slot.release();
+          into.release();
+        }
+        byHand.release();
+      });
+
+      it('hashes alone where there is nothing to compress into', async () => {
+        const slot = await filled();
+        const taken = await executor.intake(slot, CLUSTER, { from: { fd, offsetBytes: 0 } });
+        expect(taken).toEqual({ readBytes: CLUSTER, frame: undefined });
+        expect(Buffer.from(slot.ids.subarray(0, 32))).toEqual(Buffer.from(reference(content.subarray(0, CLUSTER))));
+        slot.release();
+      });
+
+      it('tells how much a file that ends early had, and makes no frame', async () => {
+        const slot = await filled();
+        const into = await output.acquire();
+        const from = { fd, offsetBytes: content.length - CLUSTER };
+        const taken = await executor.intake(slot, 2 * CLUSTER, { from, into });
+        expect(taken).toEqual({ readBytes: CLUSTER, frame: undefined });
+        slot.release();
+        into.release();
+      });
+
+      it("rejects with the system's error, and with ours for what does not fit", async () => {
+        const slot = await filled();
+        const small = input.tryAcquire()!;
+        const folder = openSync(directory, 'r');
+        const request = executor.intake(slot, CLUSTER, { from: { fd: folder, offsetBytes: 0 } });
+        await expect(request).rejects.toMatchObject({ code: 'EISDIR', syscall: 'read' });
+        closeSync(folder);
+        await expect(executor.intake(slot, SLOT, { into: slot })).rejects.toThrow(BugError);
+        const into = await output.acquire();
+        await expect(executor.intake(into, 2 * SLOT, { into: small })).rejects.toThrow(BugError);
+        for (const held of [slot, small, into]) held.release();
+      });
     });
 
     it('refuses what does not fit, and goes on', async () => {

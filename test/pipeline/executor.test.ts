@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
 import { FailedError } from '#vmar/src/base/errors.js';
 import { createExecutor } from '#vmar/src/pipeline/executor.js';
 import { SlotPool } from '#vmar/src/pipeline/slots.js';
 import { ThreadedExecutor } from '#vmar/src/pipeline/threaded-executor.js';
-import { describe, expect, it } from 'vitest';
 import { noise } from './bytes-fixture.js';
 import { executorSuite } from './executor-suite.js';
 

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: MIT
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { compress } from 'zstd-napi';
 import { sealer } from '#vmar/formats/vmar/hash.js';
 import { createExecutor, type Executor, type ExtractFrame } from '#vmar/src/pipeline/executor.js';
 import { SlotPool } from '#vmar/src/pipeline/slots.js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { compress } from 'zstd-napi';
 import { noise, text } from './bytes-fixture.js';
 import { buildContainer, type Container, type PlacedFrame } from './container-fixture.js';
 
@@ -98,7 +107,9 @@ describe.each([0, 2])('extract with %i workers', (workers) => {
 
   function expectedFile(): Buffer {
     const bytes = Buffer.alloc(9 * CLUSTER + SHORT);
-    for (const { chunk, at } of all.flatMap(({ chunks }) => chunks.map((chunk) => ({ chunk, at: chunk.targetOffset })))) {
+    for (const { chunk, at } of all.flatMap(({ chunks }) =>
+      chunks.map((chunk) => ({ chunk, at: chunk.targetOffset })),
+    )) {
       const number = container.tableChunks.findIndex(({ id }) => Buffer.from(id).equals(chunk.id));
       bytes.set(contents[number]!, at);
     }
@@ -124,7 +135,11 @@ describe.each([0, 2])('extract with %i workers', (workers) => {
     // With a buffered descriptor that cannot be written, only direct writes succeed.
     await executor.extract({ fd, object: 'c', frames: [all[0]!], target: direct });
     const tail = { fd, object: 'c', frames: [all[1]!], target: { ...direct, object: 'the disk' } };
-    await expect(executor.extract(tail)).rejects.toMatchObject({ code: 'write-failed', object: 'the disk', exitStatus: 1 });
+    await expect(executor.extract(tail)).rejects.toMatchObject({
+      code: 'write-failed',
+      object: 'the disk',
+      exitStatus: 1,
+    });
     // And the other way round, only unaligned ones.
     const buffered = { kind: 'file', fd: file.fd, directFd: readOnly, alignment: 4096 } as const;
     await executor.extract({ fd, object: 'c', frames: [wanted(2, [[6, 17]])], target: buffered });
@@ -139,7 +154,7 @@ describe.each([0, 2])('extract with %i workers', (workers) => {
     if (directFd === -1) return;
     // The target claims that it takes any offset: the kernel says EINVAL.
     const target = { kind: 'file', fd: file.fd, directFd, alignment: 1 } as const;
-    for (const refused of [true, workers === 0]) {
+    for (const refused of [true, false]) {
       const report = await executor.extract({ fd, object: 'c', frames: [wanted(0, [[0, 3]])], target });
       expect(report).toEqual({ damaged: [], bytesWritten: CLUSTER, directRefused: refused });
       expect(readFileSync(file.path).subarray(3).equals(clusters[0]!)).toBe(true);
@@ -211,7 +226,10 @@ describe.each([0, 2])('extract with %i workers', (workers) => {
       truncateSync(file.path, frames[0]!.offsetBytes + 100);
       // Nothing is mapped at the start of a process: the kernel answers EIO.
       for (const from of [file.fd, open('/proc/self/mem', 'r')]) {
-        const { damaged } = await extractFrom(from, { ...wanted(0, two), offsetBytes: from === file.fd ? frames[0]!.offsetBytes : 0 });
+        const { damaged } = await extractFrom(from, {
+          ...wanted(0, two),
+          offsetBytes: from === file.fd ? frames[0]!.offsetBytes : 0,
+        });
         expect(damaged).toEqual([{ frame: 0, problem: 'read-error', ...whole }]);
       }
     });

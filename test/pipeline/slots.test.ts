@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+
+import { describe, expect, it } from 'vitest';
 import { BugError } from '#vmar/src/base/errors.js';
 import { alignedOffset } from '#vmar/src/base/syscalls.js';
 import { SlotPool } from '#vmar/src/pipeline/slots.js';
-import { describe, expect, it } from 'vitest';
 
 const KIB = 1024;
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+
+import { describe, expect, it } from 'vitest';
 import { sealer } from '#vmar/formats/vmar/hash.js';
 import { encodeTableChunk, TABLE_CHUNK_BYTES, type TableChunk } from '#vmar/formats/vmar/trailer.js';
 import { TableSum } from '#vmar/src/pipeline/table-sum.js';
-import { describe, expect, it } from 'vitest';
 import { noise } from './bytes-fixture.js';
 
 const chunks: TableChunk[] = Array.from({ length: 300 }, (_, index) => ({

@@ -2,11 +2,11 @@
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
 import { createExecutor, type Executor, type VerifyJob, type VerifyReport } from '#vmar/src/pipeline/executor.js';
 import { TableSum } from '#vmar/src/pipeline/table-sum.js';
-import { afterAll, describe, expect, it } from 'vitest';
 import { noise, text } from './bytes-fixture.js';
-import { buildContainer, chunkId, type Container, envelope, type ExtentOfFrames } from './container-fixture.js';
+import { buildContainer, type Container, chunkId, type ExtentOfFrames, envelope } from './container-fixture.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'vmar-verify-'));
 const path = join(directory, 'container');
@@ -30,7 +30,12 @@ function executorOf(workers: number): Executor {
   return executor;
 }
 
-function verify(container: Container, bytes: Buffer, facts: Partial<VerifyJob> = {}, workers = 0): Promise<VerifyReport> {
+function verify(
+  container: Container,
+  bytes: Buffer,
+  facts: Partial<VerifyJob> = {},
+  workers = 0,
+): Promise<VerifyReport> {
   writeSync(fd, bytes, 0, bytes.length, 0);
   const { hash, containerId, from } = container;
   const places = { from, to: container.bytes.length, firstSequence: 0, firstFrame: 0 };
@@ -48,7 +53,13 @@ function smallExtents(hash: 'blake3' | 'sha256'): ExtentOfFrames[] {
   return [
     { content: 4, frames: [{ chunks: [envelope(hash, 90)], kind: 255 }] },
     { content: 1, frames: [{ chunks: [text(200, 1), text(150, 2)] }, { chunks: [noise(60, 3), noise(40, 4)] }] },
-    { content: 2, frames: [{ chunks: [noise(64, 5)], kind: 1 }, { chunks: [noise(32, 6)], kind: 7 }] },
+    {
+      content: 2,
+      frames: [
+        { chunks: [noise(64, 5)], kind: 1 },
+        { chunks: [noise(32, 6)], kind: 7 },
+      ],
+    },
     { content: 1, frames: [{ chunks: [text(300, 7)] }] },
     { content: 3, frames: [{ chunks: [envelope(hash, 120)], kind: 255 }] },
   ];
@@ -134,7 +145,10 @@ describe('verifyExtents', () => {
     const pageId = chunkId('blake3', 1, text(50));
     for (const implementation of ['native', 'reference'] as const) {
       const forged = buildContainer([
-        { content: 1, frames: [{ chunks: [text(100), text(50), text(60)], ids: [noise(32, 1), pageId, noise(32, 3)] }] },
+        {
+          content: 1,
+          frames: [{ chunks: [text(100), text(50), text(60)], ids: [noise(32, 1), pageId, noise(32, 3)] }],
+        },
         { content: 2, frames: [{ chunks: [text(50)], kind: 1, ids: [pageId] }] },
         { content: 2, frames: [{ chunks: [text(50)], kind: 2, ids: [pageId] }] },
         { content: 3, frames: [{ chunks: [noise(100)], kind: 255 }] },
@@ -143,7 +157,8 @@ describe('verifyExtents', () => {
       const { damage } = await verify(forged, forged.bytes, { implementation });
       const lost = [0, 2, 3, 4].map((extent) => forged.extents[extent]!.frames[0]!);
       expect(damage).toMatchObject(lost.map(({ offsetBytes }) => ({ kind: 'chunk', offsetBytes })));
-      for (const [index, { ids }] of damage.entries()) expect(Buffer.from(ids)).toEqual(Buffer.concat(lost[index]!.ids));
+      for (const [index, { ids }] of damage.entries())
+        expect(Buffer.from(ids)).toEqual(Buffer.concat(lost[index]!.ids));
     }
   });
 
@@ -155,7 +170,10 @@ describe('verifyExtents', () => {
     bytes[fifth!.frames[0]!.offsetBytes]! ^= 1;
     const { damage, extents } = await verify(container, bytes);
     const lengthBytes = fourth!.offsetBytes - second!.offsetBytes;
-    expect(damage).toMatchObject([{ kind: 'extent', offsetBytes: second!.offsetBytes, lengthBytes }, { kind: 'frame' }]);
+    expect(damage).toMatchObject([
+      { kind: 'extent', offsetBytes: second!.offsetBytes, lengthBytes },
+      { kind: 'frame' },
+    ]);
     expect(extents).toBe(3);
   });
 
@@ -177,7 +195,9 @@ describe('verifyExtents', () => {
     const all = await verify(other, bytes);
     expect(all.damage).toMatchObject([{ offsetBytes: 256, lengthBytes: bytes.length - 256 }]);
     const late = { from: second!.offsetBytes, firstSequence: 0 };
-    expect((await verify(container, bytes, late)).damage).toMatchObject([{ problem: expect.stringMatching(/sequence/) }]);
+    expect((await verify(container, bytes, late)).damage).toMatchObject([
+      { problem: expect.stringMatching(/sequence/) },
+    ]);
   });
 
   it('reports extents that are cut, by the end of extents or of the file', async () => {
@@ -199,7 +219,16 @@ describe('verifyExtents', () => {
 
   it.each([0, 1])('takes EIO as damage and anything else as an error, %i workers', async (workers) => {
     const { hash, containerId } = container;
-    const job = { object: path, hash, containerId, from: 0, to: 20000, firstSequence: 0, firstFrame: 0, mode: 'full' } as const;
+    const job = {
+      object: path,
+      hash,
+      containerId,
+      from: 0,
+      to: 20000,
+      firstSequence: 0,
+      firstFrame: 0,
+      mode: 'full',
+    } as const;
     const memory = openSync('/proc/self/mem', 'r');
     const { damage } = await executorOf(workers).verifyExtents({ ...job, fd: memory });
     closeSync(memory);

@@ -148,14 +148,34 @@ describe('ChunkIndex.reconcile', () => {
       const table = tables.get(packId)!;
       return { footerSeal: table.footerSeal, pages: pages(table) };
     };
-    expect(await index.reconcile([b.packId, c.packId], readTable)).toEqual({ added: 1, removed: 1, unreadable: [] });
+    expect(await index.reconcile(async () => [b.packId, c.packId], readTable)).toEqual({
+      added: 1,
+      removed: 1,
+      unreadable: [],
+    });
     expect(read).toEqual([c.packId]);
     expectNone(index, a);
     expectAll(index, b);
     expectAll(index, c);
-    expect(await index.reconcile([b.packId, c.packId], readTable)).toEqual({ added: 0, removed: 0, unreadable: [] });
-    expect(await index.reconcile([], readTable)).toEqual({ added: 0, removed: 2, unreadable: [] });
+    expect(await index.reconcile(async () => [b.packId, c.packId], readTable)).toEqual({
+      added: 0,
+      removed: 0,
+      unreadable: [],
+    });
+    expect(await index.reconcile(async () => [], readTable)).toEqual({ added: 0, removed: 2, unreadable: [] });
     expect(index.packs().size).toBe(0);
+  });
+
+  it('does not take a pack for gone that came after the packs were looked at', async () => {
+    const index = await openIndex();
+    const late = sampleTable('late', 5);
+    const listPacks = async () => {
+      await add(index, late);
+      return [];
+    };
+    const none = async () => ({ footerSeal: late.footerSeal, pages: [] });
+    expect(await index.reconcile(listPacks, none)).toMatchObject({ removed: 0 });
+    expectAll(index, late);
   });
 
   it('leaves out packs that cannot be read, and passes over those that went away', async () => {
@@ -167,7 +187,7 @@ describe('ChunkIndex.reconcile', () => {
       if (packId === gone.packId) throw new NotFoundError('no-such-file', 'gone');
       return { footerSeal: good.footerSeal, pages: pages(good) };
     };
-    const result = await index.reconcile([damaged.packId, gone.packId, good.packId], readTable);
+    const result = await index.reconcile(async () => [damaged.packId, gone.packId, good.packId], readTable);
     expect(result).toEqual({ added: 1, removed: 0, unreadable: [{ packId: damaged.packId, error }] });
     expectAll(index, good);
   });

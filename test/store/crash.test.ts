@@ -6,16 +6,16 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { VmarError } from '#vmar/src/base/errors.js';
 import { openDatastore } from '#vmar/src/store/datastore.js';
+import type { StoreFs } from '#vmar/src/store/fs.js';
 import { initDatastore } from '#vmar/src/store/init.js';
 import { commitManifest, forgetManifest, listManifests, readManifest } from '#vmar/src/store/manifests.js';
-import type { StoreFs } from '#vmar/src/store/fs.js';
 import { RealFs } from '#vmar/src/store/real-fs.js';
 import { Session } from '#vmar/src/store/session.js';
 import { readSidecar, writeSidecar } from '#vmar/src/store/sidecars.js';
 import { CrashModel, type Survival } from './crash-model.js';
 import { FaultFs } from './fault-fs.js';
 import { type Operation, RecordingFs } from './recording-fs.js';
-import { backup, guest, INIT, KeptLog, manifestBytes, newStore, NIGHT, place } from './samples.js';
+import { backup, guest, INIT, KeptLog, manifestBytes, NIGHT, newStore, place } from './samples.js';
 import { temporaryDirectory } from './temporary-directory.js';
 
 const SURVIVALS: readonly Survival[] = ['all', 'durable', 'names'];

@@ -7,11 +7,17 @@ import { BugError, NotFoundError } from '#vmar/src/base/errors.js';
 import { type BackupRef, formatBackupId } from '#vmar/src/store/backup-id.js';
 import { manifestPath, sidecarPath } from '#vmar/src/store/layout.js';
 import { listManifestNames } from '#vmar/src/store/manifest-tree.js';
-import { commitManifest, forgetManifest, latestBackup, listManifests, readManifest } from '#vmar/src/store/manifests.js';
+import {
+  commitManifest,
+  forgetManifest,
+  latestBackup,
+  listManifests,
+  readManifest,
+} from '#vmar/src/store/manifests.js';
 import { Session } from '#vmar/src/store/session.js';
 import { readSidecar, writeSidecar } from '#vmar/src/store/sidecars.js';
 import { Child } from './child.js';
-import { backup, guest, manifestBytes, newStore, NIGHT, place } from './samples.js';
+import { backup, guest, manifestBytes, NIGHT, newStore, place } from './samples.js';
 import { temporaryDirectory } from './temporary-directory.js';
 
 let root: string;
@@ -127,7 +133,9 @@ describe('listManifests', () => {
     writeFileSync(path, bytes);
     const { entries, damaged } = await listManifests(root);
     expect(entries.map((entry) => entry.ref.timeSeconds)).toEqual([NIGHT + 1]);
-    expect(damaged).toEqual([{ ref: backup(NIGHT), path, error: expect.objectContaining({ exitStatus: 3, object: path }) }]);
+    expect(damaged).toEqual([
+      { ref: backup(NIGHT), path, error: expect.objectContaining({ exitStatus: 3, object: path }) },
+    ]);
     await expect(readManifest(root, backup(NIGHT))).rejects.toMatchObject({ exitStatus: 3 });
   });
 
@@ -185,7 +193,10 @@ describe('forgetManifest', () => {
       '2026-11-21T02:00:01Z.manifest',
       '2026-11-21T02:00:01Z.sidecar',
     ]);
-    await expect(readManifest(root, ref)).rejects.toMatchObject({ code: 'no-such-backup', object: formatBackupId(ref) });
+    await expect(readManifest(root, ref)).rejects.toMatchObject({
+      code: 'no-such-backup',
+      object: formatBackupId(ref),
+    });
     await expect(forgetManifest(place(root).fs, root, ref)).rejects.toBeInstanceOf(NotFoundError);
   });
 });

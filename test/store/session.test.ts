@@ -43,7 +43,9 @@ describe('Session', () => {
 
   it('lives beside others', async () => {
     const root = await newStore(join(temporaryDirectory(), 's'));
-    const sessions = await Promise.all((['backup', 'read', 'maintenance'] as const).map((k) => Session.begin(place(root), k)));
+    const sessions = await Promise.all(
+      (['backup', 'read', 'maintenance'] as const).map((k) => Session.begin(place(root), k)),
+    );
     expect(new Set(left(root)).size).toBe(6);
     const [first, ...others] = sessions;
     expect((await liveSessions(root, first!.id)).sort()).toEqual(others.map((session) => session.id).sort());
@@ -105,7 +107,10 @@ describe('Session', () => {
     for (const code of ['EROFS', 'EACCES', 'ENOSPC'] as const) {
       const root = await newStore(join(temporaryDirectory(), 's'));
       const log = new KeptLog();
-      const session = await Session.begin(place(root, new FaultFs(new RealFs(), { at: 1, code, lasting: true }), log), 'read');
+      const session = await Session.begin(
+        place(root, new FaultFs(new RealFs(), { at: 1, code, lasting: true }), log),
+        'read',
+      );
       expect(log.warnings).toHaveLength(1);
       expect(session.hasTmpDir).toBe(false);
       expect(() => session.tmpDir).toThrow(expect.objectContaining({ code: 'read-only' }));

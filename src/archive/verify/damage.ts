@@ -66,10 +66,12 @@ export class DamageList {
   readonly records: DamageRecord[] = [];
   /** By id as a latin1 string: indices of the records that made the chunk unreadable. */
   readonly #byChunk = new Map<string, number[]>();
+  readonly #byPlace = new Map<string, number>();
 
   add(record: Omit<DamageRecord, 'backups' | 'disks'>, lostIds: Iterable<Uint8Array> = []): number {
     const index = this.records.length;
     this.records.push({ ...record, backups: new Set(), disks: new Set() });
+    this.#byPlace.set(`${record.offsetBytes}@${record.file}`, index);
     for (const id of lostIds) this.attach(index, id);
     return index;
   }
@@ -79,12 +81,17 @@ export class DamageList {
     const key = chunkKey(id);
     const list = this.#byChunk.get(key);
     if (list === undefined) this.#byChunk.set(key, [index]);
-    else list.push(index);
+    else if (list.at(-1) !== index) list.push(index);
   }
 
-  /** The records that concern a chunk. */
+  /** The records that concern a chunk, or a manifest by its digest. */
   of(id: Uint8Array): readonly number[] {
     return this.#byChunk.size === 0 ? [] : (this.#byChunk.get(chunkKey(id)) ?? []);
+  }
+
+  /** The record of what begins at an offset of a file. */
+  at(file: string | undefined, offsetBytes: number | undefined): number | undefined {
+    return this.#byPlace.get(`${offsetBytes ?? 0}@${file}`);
   }
 
   touch(index: number, backup: string, disk: string | undefined): void {

@@ -1,41 +1,49 @@
 // SPDX-License-Identifier: MIT
 // Verifies one self-contained archive: every byte of it, and that its maps can be followed to the last cluster.
 
-import { InterruptedError, VmarError } from '../../base/errors.js';
+import { DamageError, InterruptedError } from '../../base/errors.js';
 import { ContainerReader } from '../../store/container-reader.js';
 import { ArchiveChunks } from '../archive-chunks.js';
 import { readArchiveManifest } from '../open-backup.js';
 import { DamageList, nothingChecked, type VerifyReport } from './damage.js';
-import { DamagedPlaces, verifyContainer } from './verify-container.js';
+import { DamagedPlaces } from './damaged-places.js';
+import { rangeInContainer } from './damaged-range.js';
+import { GoodPlaces } from './good-places.js';
+import { verifyContainer } from './verify-container.js';
 import { createVerifyExecutor, type VerifyOptions } from './verify-datastore.js';
 import { MapVerifier } from './verify-maps.js';
 
-/** Damage of header or footer is reported like any other. @throws NotFoundError if there is no such file. */
+/**
+ * Damage of header or footer is reported like any other.
+ * @throws NotFoundError if there is no such file, FailedError if it is newer, or no archive but a pack.
+ */
 export async function verifyArchive(path: string, options: Omit<VerifyOptions, 'backups'>): Promise<VerifyReport> {
   const damage = new DamageList();
-  const checked = nothingChecked();
+  const report: VerifyReport = { checked: nothingChecked(), damage: damage.records };
   let reader: ContainerReader;
   try {
     reader = ContainerReader.open(path);
   } catch (error) {
-    if (!(error instanceof VmarError) || error.exitStatus !== 3) throw error;
-    const offsetBytes = error.offsetBytes ?? 0;
-    const index = damage.add({ file: path, offsetBytes, lengthBytes: 0, kind: 'container', problem: error.message });
-    damage.touch(index, path, undefined);
-    return { checked, damage: damage.records };
+    if (!(error instanceof DamageError)) throw error;
+    const record = damage.add({ file: path, ...rangeInContainer(error), kind: 'container', problem: error.message });
+    damage.touch(record, path, undefined);
+    return report;
   }
   const executor = createVerifyExecutor(options, reader.header.hash, reader.header.clusterSizeBytes);
   try {
     options.onStart?.(reader.fileBytes);
     const { mode, portable, signal, onProgress } = options;
-    const implementation = portable ? ('reference' as const) : ('native' as const);
-    const hooks = { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
     const damagedPlaces = new DamagedPlaces();
-    await verifyContainer({ reader, executor, mode, implementation, damage, checked, ...hooks }, damagedPlaces);
-    await verifyContent(path, reader, damage, checked, damagedPlaces);
+    await verifyContainer({
+      ...{ reader, mode, executor, implementation: portable ? 'reference' : 'native' },
+      ...{ damage, damagedPlaces, checked: report.checked },
+      ...(signal === undefined ? {} : { signal }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+    await verifyContent(reader, damage, report.checked, damagedPlaces);
     // Whatever is damaged in an archive is its one backup's.
-    for (let index = 0; index < damage.records.length; index++) damage.touch(index, path, undefined);
-    return { checked, damage: damage.records };
+    for (let record = 0; record < damage.records.length; record++) damage.touch(record, path, undefined);
+    return report;
   } catch (error) {
     throw options.signal?.aborted === true ? new InterruptedError() : error;
   } finally {
@@ -45,22 +53,27 @@ export async function verifyArchive(path: string, options: Omit<VerifyOptions, '
 }
 
 async function verifyContent(
-  path: string,
   reader: ContainerReader,
   damage: DamageList,
   checked: VerifyReport['checked'],
   damagedPlaces: DamagedPlaces,
 ): Promise<void> {
-  const maps = new MapVerifier(new ArchiveChunks(reader), damagedPlaces, damage, checked);
+  const { path: file } = reader;
   try {
     const { manifest } = readArchiveManifest(reader);
+    const source = new ArchiveChunks(reader);
+    const maps = new MapVerifier(source, new GoodPlaces(source, damage, damagedPlaces, async () => {}), damage, checked);
     checked.backups++;
     for (const disk of manifest.disks) {
-      await maps.verifyDisk({ backup: path, missingFile: path, disk, fanout: manifest.mapFanout });
+      const suspects = (): readonly number[] => [];
+      await maps.verifyDisk({ backup: file, file, disk, fanout: manifest.mapFanout, suspects });
     }
   } catch (error) {
-    if (!(error instanceof VmarError)) throw error;
-    const offsetBytes = error.offsetBytes ?? reader.footer.manifestExtentOffset;
-    damage.add({ file: path, offsetBytes, lengthBytes: 0, kind: 'manifest', problem: error.message });
+    if (!(error instanceof DamageError)) throw error;
+    const at = reader.footer.manifestExtentOffset;
+    // Most often its frame or head was found damaged before.
+    const isKnown = damage.records.some(({ offsetBytes, lengthBytes }) => offsetBytes + lengthBytes > at && at > 0);
+    if (isKnown) return;
+    damage.add({ file, offsetBytes: at, lengthBytes: 0, kind: 'manifest', problem: error.message });
   }
 }

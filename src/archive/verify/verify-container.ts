@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Checks every byte of one container: header, extents, tables, footer, and that the tables say what the extents hold.
 
-import { VmarError } from '../../base/errors.js';
 import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.js';
-import { decodeTableChunk, decodeTableFrame, FRAMES_PER_PAGE, TABLE_CHUNK_BYTES, TABLE_FRAME_BYTES } from '../../../formats/vmar/trailer.js';
+import { FOOTER_BYTES } from '../../../formats/vmar/trailer.js';
 import type { Executor, VerifyDamage } from '../../pipeline/executor.js';
 import { TableSum } from '../../pipeline/table-sum.js';
 import type { ContainerReader } from '../../store/container-reader.js';
-import { type Checked, chunkKey, type DamageList } from './damage.js';
-import { scanIds } from './scan-ids.js';
+import { framesIn, type FrameComparison, compareFrames, manifestIn } from './container-parts.js';
+import type { Checked, DamageList } from './damage.js';
+import type { DamagedPlaces } from './damaged-places.js';
+import { reportLies, verifyTables } from './verify-tables.js';
 
 export interface ContainerCheck {
   readonly reader: ContainerReader;
@@ -16,49 +17,28 @@ export interface ContainerCheck {
   readonly mode: 'full' | 'quick';
   readonly implementation: 'native' | 'reference';
   readonly damage: DamageList;
+  /** Gets what must not be counted on. */
+  readonly damagedPlaces: DamagedPlaces;
   readonly checked: Checked;
   readonly signal?: AbortSignal;
   readonly onProgress?: (bytes: number) => void;
 }
 
-/** Frames and single chunks of containers that were found damaged. */
-export class DamagedPlaces {
-  readonly #keys = new Set<string>();
-
-  addFrame(reader: ContainerReader, frame: number): void {
-    this.#keys.add(`${frame}@${reader.path}`);
-  }
-
-  addChunk(reader: ContainerReader, id: Uint8Array): void {
-    this.#keys.add(`${chunkKey(id)}@${reader.path}`);
-  }
-
-  has(reader: ContainerReader, frame: number, id: Uint8Array): boolean {
-    if (this.#keys.size === 0) return false;
-    return this.#keys.has(`${frame}@${reader.path}`) || this.#keys.has(`${chunkKey(id)}@${reader.path}`);
-  }
-}
-
 /** Extents walked by one task: long enough to be cheap, short enough that a long archive keeps all workers busy. */
 const STEP_BYTES = 64 << 20;
 
-/** Records what is damaged, and in `damagedPlaces` what must not be counted on. */
-export async function verifyContainer(check: ContainerCheck, damagedPlaces: DamagedPlaces): Promise<void> {
+/** Records what is damaged. A quick check of a container of nothing but map pages is a full one. */
+export async function verifyContainer(wish: ContainerCheck): Promise<void> {
+  const check = wish.reader.header.content === 'maps' ? { ...wish, mode: 'full' as const } : wish;
   const { reader, checked } = check;
   reader.pin();
   try {
-    const sum = new TableSum(reader.header.hash);
-    const walked = await walkExtents(check, sum, damagedPlaces);
+    const walk = await walkExtents(check);
     const tableSum = verifyTables(check);
-    if (walked && tableSum !== undefined && !Buffer.from(tableSum).equals(sum.bytes())) {
-      const { chunkTableOffset, frameTableOffset } = reader.footer;
-      check.damage.add({
-        file: reader.path,
-        offsetBytes: chunkTableOffset,
-        lengthBytes: frameTableOffset - chunkTableOffset,
-        kind: 'table',
-        problem: 'the chunk table does not list what the extents hold',
-      });
+    if (walk !== undefined) {
+      const isLying = tableSum !== undefined && !Buffer.from(tableSum).equals(walk.sum.bytes());
+      reportLies(check, isLying, walk.lyingFrames);
+      checkCounts(check, walk);
     }
     checked.storedBytes += reader.fileBytes;
   } finally {
@@ -66,118 +46,82 @@ export async function verifyContainer(check: ContainerCheck, damagedPlaces: Dama
   }
 }
 
-/** True if all extents could be read, so that their sum means something. */
-async function walkExtents(check: ContainerCheck, sum: TableSum, damagedPlaces: DamagedPlaces): Promise<boolean> {
+/** What the extents hold. */
+interface ExtentsWalked {
+  readonly sum: TableSum;
+  /** Frames of which the frame table says something else. */
+  readonly lyingFrames: number[];
+  extents: number;
+  frames: number;
+  chunks: number;
+  rawBytes: number;
+}
+
+/** Undefined if an extent could not be read: then nobody knows what all of them hold. */
+async function walkExtents(check: ContainerCheck): Promise<ExtentsWalked | undefined> {
   const { reader, executor, mode, implementation, checked } = check;
   const to = reader.footer.chunkTableOffset;
+  const counts = { extents: 0, frames: 0, chunks: 0, rawBytes: 0 };
+  const walked: ExtentsWalked = { sum: new TableSum(reader.header.hash), lyingFrames: [], ...counts };
   let at = { nextOffset: CONTAINER_HEADER_BYTES, nextSequence: 0, nextFrame: 0 };
-  let known = true;
+  let isKnown = true;
   while (at.nextOffset < to) {
     check.signal?.throwIfAborted();
-    const from = at.nextOffset;
+    const from = { offset: at.nextOffset, frame: at.nextFrame };
     const report = await executor.verifyExtents({
       fd: reader.fd,
       object: reader.path,
       hash: reader.header.hash,
       containerId: reader.header.containerId,
-      from,
+      from: from.offset,
       to,
       firstSequence: at.nextSequence,
-      firstFrame: at.nextFrame,
+      firstFrame: from.frame,
       mode,
       implementation,
       stopAfterBytes: STEP_BYTES,
     });
-    checked.extents += report.extents;
-    checked.frames += report.frames;
-    checked.chunks += report.chunks;
+    for (const key of ['extents', 'frames', 'chunks'] as const) checked[key] += report[key];
     if (mode === 'full') checked.rawBytes += report.rawBytes;
-    for (const found of report.damage) recordDamage(check, found, damagedPlaces);
-    sum.addSum(report.tableSum);
-    known &&= report.tableSumKnown;
+    for (const found of report.damage) recordDamage(check, found);
+    for (const key of ['extents', 'frames', 'chunks', 'rawBytes'] as const) walked[key] += report[key];
+    walked.sum.addSum(report.tableSum);
+    isKnown &&= report.tableSumKnown;
     at = report;
-    check.onProgress?.(at.nextOffset - from);
+    const range: FrameComparison = { from: from.offset, to: at.nextOffset, firstFrame: from.frame };
+    if (isKnown) walked.lyingFrames.push(...compareFrames(reader, range));
+    check.onProgress?.(at.nextOffset - from.offset);
   }
-  return known;
+  return isKnown ? walked : undefined;
 }
 
-function recordDamage(check: ContainerCheck, found: VerifyDamage, damagedPlaces: DamagedPlaces): void {
-  const { reader, damage } = check;
+function recordDamage({ reader, damage, damagedPlaces }: ContainerCheck, found: VerifyDamage): void {
   const { offsetBytes, lengthBytes, kind, problem } = found;
-  const frames = framesIn(reader, offsetBytes, lengthBytes);
-  const ids = [...(found.ids.byteLength > 0 ? splitIds(found.ids) : idsOf(reader, frames))];
+  const manifest = manifestIn(reader, found);
+  const record = damage.add(
+    { file: reader.path, offsetBytes, lengthBytes, kind, problem },
+    manifest === undefined ? [] : [manifest],
+  );
   // In a frame that opens, the chunks that are as they should be can be had.
-  if (kind === 'chunk') for (const id of ids) damagedPlaces.addChunk(reader, id);
-  else for (const frame of frames) damagedPlaces.addFrame(reader, frame);
-  damage.add({ file: reader.path, offsetBytes, lengthBytes, kind, problem }, ids);
+  if (kind === 'chunk') for (const id of idsOf(found)) damagedPlaces.addChunk(reader, id, record);
+  else for (const frame of framesIn(reader, found)) damagedPlaces.addFrame(reader, frame, record);
 }
 
-function* splitIds(ids: Uint8Array): Generator<Uint8Array> {
+function* idsOf({ ids }: VerifyDamage): Generator<Uint8Array> {
   for (let at = 0; at < ids.byteLength; at += 32) yield ids.subarray(at, at + 32);
 }
 
-/** Numbers of the frames whose stored bytes touch a range; none where the frame table itself cannot be read. */
-function framesIn(reader: ContainerReader, offset: number, length: number): Set<number> {
-  const frames = new Set<number>();
-  for (let page = 0; page < reader.framePageCount; page++) {
-    const entries = readable(() => reader.framePage(page));
-    if (entries === undefined) continue;
-    const perPage = entries.byteLength / TABLE_FRAME_BYTES;
-    for (let i = 0; i < perPage; i++) {
-      const frame = decodeTableFrame(entries, i * TABLE_FRAME_BYTES);
-      if (frame.offsetBytes < offset + length && frame.offsetBytes + frame.storedBytes > offset) {
-        frames.add(page * FRAMES_PER_PAGE + i);
-      }
-    }
-  }
-  return frames;
+/** The footer was written in one go with its seal, so this is a liar's, or a bug's. */
+function checkCounts({ reader, damage }: ContainerCheck, walked: ExtentsWalked): void {
+  const { extentCount, frameCount, chunkCount, rawBytes } = reader.footer;
+  const told = [extentCount, frameCount, chunkCount, rawBytes].join(', ');
+  const found = [walked.extents, walked.frames, walked.chunks, walked.rawBytes].join(', ');
+  if (told === found) return;
+  damage.add({
+    file: reader.path,
+    offsetBytes: reader.fileBytes - FOOTER_BYTES,
+    lengthBytes: FOOTER_BYTES,
+    kind: 'container',
+    problem: `the footer counts ${told} extents, frames, chunks and bytes where there are ${found}`,
+  });
 }
-
-function* idsOf(reader: ContainerReader, frames: ReadonlySet<number>): Generator<Uint8Array> {
-  if (frames.size === 0) return;
-  for (let page = 0; page < reader.chunkPageCount; page++) {
-    const entries = readable(() => reader.chunkPage(page));
-    if (entries === undefined) continue;
-    for (let at = 0; at < entries.byteLength; at += TABLE_CHUNK_BYTES) {
-      const chunk = decodeTableChunk(entries, at);
-      if (frames.has(chunk.frame)) yield chunk.id;
-    }
-  }
-}
-
-function readable(read: () => Uint8Array): Uint8Array | undefined {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof VmarError) return undefined;
-    throw error;
-  }
-}
-
-/** Reads every page of both tables; the chunk table's sum if all of it could be read. */
-function verifyTables(check: ContainerCheck): Uint8Array | undefined {
-  const { reader } = check;
-  const sum = new TableSum(reader.header.hash);
-  let complete = true;
-  const each = (read: () => Uint8Array): Uint8Array | undefined => {
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof VmarError)) throw error;
-      complete = false;
-      // Whoever needs a chunk that the table no longer finds is concerned: which these are, the extents know.
-      const ids = scanIds(reader.path, reader.header.containerId, reader.header.hash);
-      const offsetBytes = error.offsetBytes ?? reader.footer.chunkTableOffset;
-      const kind = error.code === 'container-unreadable' ? 'read-error' : 'table';
-      check.damage.add({ file: reader.path, offsetBytes, lengthBytes: 0, kind, problem: error.message }, ids);
-      return undefined;
-    }
-  };
-  for (let page = 0; page < reader.chunkPageCount; page++) {
-    const entries = each(() => reader.chunkPage(page));
-    if (entries !== undefined) sum.addEntries(entries);
-  }
-  for (let page = 0; page < reader.framePageCount; page++) each(() => reader.framePage(page));
-  return complete ? sum.bytes() : undefined;
-}
-

@@ -5,21 +5,25 @@
 // Guarantee: a byte that is not as it was written, or a chunk that is not to be had, gives a damage record; what is
 // damaged is told by file and offset, with the backups and disks that need it. Nothing is changed.
 
-import { statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { InterruptedError, VmarError } from '../../base/errors.js';
+import { toHex } from '../../base/bytes.js';
+import { FailedError, InterruptedError, VmarError } from '../../base/errors.js';
 import type { HashName } from '../../../formats/vmar/hash.js';
 import { createExecutor, type Executor } from '../../pipeline/executor.js';
 import { formatBackupId, resolveBackup } from '../../store/backup-id.js';
 import type { ContainerReader } from '../../store/container-reader.js';
 import type { Datastore } from '../../store/datastore.js';
 import { type PackId, packPath, sidecarPath } from '../../store/layout.js';
-import { listManifests, type ManifestList, type StoredManifest } from '../../store/manifests.js';
+import { type DamagedManifest, listManifests, type ManifestList, type StoredManifest } from '../../store/manifests.js';
 import { readSidecar } from '../../store/sidecars.js';
 import { DatastoreChunks, packIdBytes } from '../datastore-chunks.js';
 import { type Checked, DamageList, nothingChecked, type VerifyReport } from './damage.js';
+import { DamagedPlaces } from './damaged-places.js';
+import { fileBytes, rangeInContainer, wholeFile } from './damaged-range.js';
+import { GoodPlaces } from './good-places.js';
+import { MissingPacks } from './missing-packs.js';
 import { scanIds } from './scan-ids.js';
-import { DamagedPlaces, verifyContainer } from './verify-container.js';
+import { verifyContainer } from './verify-container.js';
 import { MapVerifier } from './verify-maps.js';
 
 export interface VerifyOptions {
@@ -36,6 +40,7 @@ export interface VerifyOptions {
   readonly onProgress?: (bytes: number) => void;
 }
 
+/** @throws FailedError if something is of a newer version or cannot be read for another reason that is no damage. */
 export async function verifyDatastore(store: Datastore, options: VerifyOptions): Promise<VerifyReport> {
   const session = await store.beginSession('read');
   const { hash, clusterSizeBytes } = store.superblock;
@@ -64,7 +69,9 @@ export function createVerifyExecutor(
 ): Executor {
   const implementation = options.portable ? 'reference' : 'native';
   const workers = options.workers ?? availableParallelism();
-  return createExecutor({ workers, hash, level: 1, clusterSizeBytes, pools: [], implementation });
+  const executor = createExecutor({ workers, hash, level: 1, clusterSizeBytes, pools: [], implementation });
+  executor.warmUp();
+  return executor;
 }
 
 const PACKS_AT_ONCE = 4;
@@ -77,59 +84,76 @@ class DatastoreVerifier {
   readonly #damage = new DamageList();
   readonly #checked: Checked = nothingChecked();
   readonly #damagedPlaces = new DamagedPlaces();
+  readonly #verified = new Set<PackId>();
+  /** Records of what is not damaged, but of a newer version, or not for us to read. */
+  readonly #refused = new Map<number, FailedError>();
+  #missingPacks: MissingPacks;
 
   constructor(store: Datastore, chunks: DatastoreChunks, executor: Executor, options: VerifyOptions) {
     this.#store = store;
     this.#chunks = chunks;
     this.#executor = executor;
     this.#options = options;
+    this.#missingPacks = new MissingPacks(store.root, this.#damage, new Set());
   }
 
   async run(): Promise<VerifyReport> {
     const list = await listManifests(this.#store.root);
     const wanted = this.#wanted(list);
-    await this.#verifyPacks(await this.#packs(wanted));
-    if (this.#options.backups === undefined) this.#recordManifests(list);
-    const present = new Set(await this.#store.listPackIds());
-    const maps = new MapVerifier(this.#chunks, this.#damagedPlaces, this.#damage, this.#checked);
-    for (const entry of wanted) {
+    const present = (await this.#store.listPackIds()).sort();
+    this.#missingPacks = new MissingPacks(this.#store.root, this.#damage, new Set(present));
+    await this.#verifyPacks(this.#packsOf(wanted.entries, present));
+    for (const damaged of wanted.damaged) this.#recordManifest(damaged);
+    const ensureChecked = async ({ header }: ContainerReader) => await this.#verifyPack(toHex(header.containerId));
+    const places = new GoodPlaces(this.#chunks, this.#damage, this.#damagedPlaces, ensureChecked);
+    const maps = new MapVerifier(this.#chunks, places, this.#damage, this.#checked);
+    for (const entry of wanted.entries) {
       this.#options.signal?.throwIfAborted();
-      await this.#verifyBackup(maps, entry, present);
+      await this.#verifyBackup(maps, entry);
     }
+    if (this.#damage.records.length > 0) await this.#nameOthers(list, wanted);
+    return this.#report();
+  }
+
+  #wanted(list: ManifestList): Pick<ManifestList, 'entries' | 'damaged'> {
+    const names = this.#options.backups;
+    if (names === undefined) return list;
+    const refs = [...list.entries, ...list.damaged].map((entry) => entry.ref);
+    const wanted = new Set(names.map((name) => formatBackupId(resolveBackup(name, refs))));
+    const isWanted = ({ ref }: StoredManifest | DamagedManifest): boolean => wanted.has(formatBackupId(ref));
+    return { entries: list.entries.filter(isWanted), damaged: list.damaged.filter(isWanted) };
+  }
+
+  /** What was found in packs of the wanted backups may concern others, and they are named too. */
+  async #nameOthers(list: ManifestList, wanted: Pick<ManifestList, 'entries'>): Promise<void> {
+    const places = new GoodPlaces(this.#chunks, this.#damage, this.#damagedPlaces, async () => {});
+    const maps = new MapVerifier(this.#chunks, places, this.#damage, this.#checked, 'name');
+    const seen = new Set(wanted.entries);
+    for (const entry of list.entries) if (!seen.has(entry)) await this.#verifyMaps(maps, entry);
+  }
+
+  /** What is only of a newer version is told as such, unless there is damage beside it. */
+  #report(): VerifyReport {
+    const [refusal] = this.#refused.values();
+    if (refusal !== undefined && this.#refused.size === this.#damage.records.length) throw refusal;
     return { checked: this.#checked, damage: this.#damage.records };
   }
 
-  #wanted(list: ManifestList): StoredManifest[] {
-    const names = this.#options.backups;
-    if (names === undefined) return list.entries;
-    const refs = [...list.entries, ...list.damaged].map((entry) => entry.ref);
-    const wanted = new Set(names.map((name) => formatBackupId(resolveBackup(name, refs))));
-    for (const { ref, path, error } of list.damaged) {
-      if (wanted.has(formatBackupId(ref))) this.#recordManifest(formatBackupId(ref), path, error);
-    }
-    return list.entries.filter((entry) => wanted.has(formatBackupId(entry.ref)));
-  }
-
-  #recordManifests(list: ManifestList): void {
-    for (const { ref, path, error } of list.damaged) this.#recordManifest(formatBackupId(ref), path, error);
-  }
-
-  #recordManifest(backup: string, path: string, error: VmarError): void {
-    const offsetBytes = error.offsetBytes ?? 0;
-    const index = this.#damage.add({ file: path, offsetBytes, lengthBytes: 0, kind: 'manifest', problem: error.message });
-    this.#damage.touch(index, backup, undefined);
+  #recordManifest({ ref, path, error }: DamagedManifest): void {
+    const record = this.#damage.add({ file: path, ...wholeFile(path), kind: 'manifest', problem: error.message });
+    this.#damage.touch(record, formatBackupId(ref), undefined);
+    if (error instanceof FailedError) this.#refused.set(record, error);
   }
 
   /** All packs, or those that the wanted backups name and that are there. */
-  async #packs(wanted: readonly StoredManifest[]): Promise<PackId[]> {
-    const present = (await this.#store.listPackIds()).sort();
+  #packsOf(wanted: readonly StoredManifest[], present: readonly PackId[]): readonly PackId[] {
     if (this.#options.backups === undefined) return present;
     const needed = new Set(wanted.flatMap((entry) => entry.manifest.packs));
     return present.filter((packId) => needed.has(packId));
   }
 
   async #verifyPacks(packIds: readonly PackId[]): Promise<void> {
-    const sizes = packIds.map((packId) => sizeOf(packPath(this.#store.root, packId)));
+    const sizes = packIds.map((packId) => fileBytes(packPath(this.#store.root, packId)));
     this.#options.onStart?.(sizes.reduce((sum, size) => sum + size, 0));
     const queue = [...packIds];
     const lane = async (): Promise<void> => {
@@ -139,37 +163,50 @@ class DatastoreVerifier {
   }
 
   async #verifyPack(packId: PackId): Promise<void> {
+    if (this.#verified.has(packId)) return;
+    this.#verified.add(packId);
     this.#options.signal?.throwIfAborted();
     this.#checked.packs++;
     const { mode, portable, signal, onProgress } = this.#options;
-    const damage = this.#damage;
-    let reader: ContainerReader;
+    const reader = this.#open(packId);
+    if (reader === undefined) return;
+    await verifyContainer({
+      ...{ reader, mode, executor: this.#executor, implementation: portable ? 'reference' : 'native' },
+      ...{ damage: this.#damage, damagedPlaces: this.#damagedPlaces, checked: this.#checked },
+      ...(signal === undefined ? {} : { signal }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+  }
+
+  #open(packId: PackId): ContainerReader | undefined {
     try {
-      reader = this.#chunks.packs.open(packIdBytes(packId));
+      return this.#chunks.packs.open(packIdBytes(packId));
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       const file = packPath(this.#store.root, packId);
       const ids = scanIds(file, packIdBytes(packId), this.#store.superblock.hash);
-      const offsetBytes = error.offsetBytes ?? 0;
-      damage.add({ file, offsetBytes, lengthBytes: 0, kind: 'container', problem: error.message }, ids);
-      return;
+      const place = { file, ...rangeInContainer(error) };
+      const record = this.#damage.add({ ...place, kind: 'container', problem: error.message }, ids);
+      this.#missingPacks.setUnreadable(packId, record);
+      if (error instanceof FailedError) this.#refused.set(record, error);
+      return undefined;
     }
-    const implementation = portable ? ('reference' as const) : ('native' as const);
-    const check = { reader, executor: this.#executor, mode, implementation, damage, checked: this.#checked };
-    const hooks = { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
-    await verifyContainer({ ...check, ...hooks }, this.#damagedPlaces);
   }
 
-  async #verifyBackup(maps: MapVerifier, entry: StoredManifest, present: ReadonlySet<PackId>): Promise<void> {
-    const backup = formatBackupId(entry.ref);
+  async #verifyBackup(maps: MapVerifier, entry: StoredManifest): Promise<void> {
     this.#checked.backups++;
+    await this.#verifySidecar(entry, formatBackupId(entry.ref));
+    await this.#verifyMaps(maps, entry);
+  }
+
+  async #verifyMaps(maps: MapVerifier, entry: StoredManifest): Promise<void> {
+    const { manifest, digest, path: file } = entry;
+    const backup = formatBackupId(entry.ref);
     // The manifest's copy in the backup's last pack.
-    for (const index of this.#damage.of(entry.digest)) this.#damage.touch(index, backup, undefined);
-    await this.#verifySidecar(entry, backup);
-    const goneId = entry.manifest.packs.find((packId) => !present.has(packId));
-    const missingFile = goneId === undefined ? entry.path : packPath(this.#store.root, goneId);
-    for (const disk of entry.manifest.disks) {
-      await maps.verifyDisk({ backup, missingFile, disk, fanout: entry.manifest.mapFanout });
+    for (const record of this.#damage.of(digest)) this.#damage.touch(record, backup, undefined);
+    const suspects = (): readonly number[] => this.#missingPacks.suspects(manifest.packs);
+    for (const disk of manifest.disks) {
+      await maps.verifyDisk({ backup, file, disk, fanout: manifest.mapFanout, suspects });
     }
   }
 
@@ -179,13 +216,9 @@ class DatastoreVerifier {
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       const file = sidecarPath(this.#store.root, entry.ref);
-      const offsetBytes = error.offsetBytes ?? 0;
-      const index = this.#damage.add({ file, offsetBytes, lengthBytes: 0, kind: 'sidecar', problem: error.message });
-      this.#damage.touch(index, backup, undefined);
+      const record = this.#damage.add({ file, ...wholeFile(file), kind: 'sidecar', problem: error.message });
+      this.#damage.touch(record, backup, undefined);
+      if (error instanceof FailedError) this.#refused.set(record, error);
     }
   }
-}
-
-function sizeOf(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }

@@ -2,66 +2,76 @@
 // Reachability: every chunk that a backup's maps name is in a good place, of the right kind and length. Pages that
 // several backups share are walked once, and what was found below a page is told to all who share it.
 
-import { DamageError, VmarError } from '../../base/errors.js';
+import { type VmarError, DamageError } from '../../base/errors.js';
 import type { ManifestDisk } from '../../../formats/vmar/manifest.js';
-import type { ChunkPlace, ChunkSource } from '../chunk-source.js';
+import { pageEntries } from '../../../formats/vmar/map.js';
+import type { ChunkSource } from '../chunk-source.js';
 import { ChunkReader } from '../chunk-reader.js';
-import { isZeroId, MapReader } from '../map-reader.js';
+import { isZeroId, type MapPage, MapReader } from '../map-reader.js';
 import { type Checked, chunkKey, type DamageList } from './damage.js';
-import type { DamagedPlaces } from './verify-container.js';
+import type { GoodPlaces, Wanted } from './good-places.js';
 
 const CLEAN: readonly number[] = [];
 
 export interface DiskToVerify {
   /** Full id of the backup. */
   readonly backup: string;
-  /** Where to say that chunks are missing: a pack that is gone if that is known, else the manifest. */
-  readonly missingFile: string;
+  /** The file that names the disk's map: the manifest, or the archive. */
+  readonly file: string;
   readonly disk: ManifestDisk;
   readonly fanout: number;
+  /** Records to hold for chunks that are nowhere: of packs that are gone or cannot be read. */
+  readonly suspects: () => readonly number[];
 }
 
+/** To find damage, or only to name those whom the damage that is known concerns: then nothing is counted or added. */
+export type MapPurpose = 'find' | 'name';
+
 export class MapVerifier {
-  readonly #source: ChunkSource;
+  readonly #places: GoodPlaces;
   readonly #chunks: ChunkReader;
-  readonly #damagedPlaces: DamagedPlaces;
   readonly #damage: DamageList;
   readonly #checked: Checked;
+  readonly #purpose: MapPurpose;
   /** Pages under which all is well, by id. */
   readonly #clean = new Set<string>();
   /** Pages with damage in or below them. */
   readonly #touched = new Map<string, readonly number[]>();
-  /** Records of what a disk misses, by disk and file. */
+  /** Records of what a disk misses, by disk. */
   readonly #missingOf = new Map<string, number>();
-  /** Chunks that were looked for everywhere, in vain. */
-  readonly #knownMissing = new Set<string>();
 
-  constructor(source: ChunkSource, damagedPlaces: DamagedPlaces, damage: DamageList, checked: Checked) {
-    this.#source = source;
+  constructor(
+    source: ChunkSource,
+    places: GoodPlaces,
+    damage: DamageList,
+    checked: Checked,
+    purpose: MapPurpose = 'find',
+  ) {
+    this.#places = places;
+    this.#purpose = purpose;
     this.#chunks = new ChunkReader(source);
-    this.#damagedPlaces = damagedPlaces;
     this.#damage = damage;
     this.#checked = checked;
   }
 
   /** Walks the map of one disk and marks whatever damage it meets with the backup's name. */
-  async verifyDisk({ backup, missingFile, disk, fanout }: DiskToVerify): Promise<void> {
-    const shape = { root: disk.mapRoot, sizeBytes: disk.sizeBytes, clusterSizeBytes: disk.clusterSizeBytes, fanout };
-    const map = new MapReader(this.#chunks, shape);
-    const walk: Walk = { map, disk, missingFile, name: `${backup}:${disk.name}` };
-    this.#checked.disks++;
+  async verifyDisk(wish: DiskToVerify): Promise<void> {
+    const { backup, disk, fanout } = wish;
+    const { mapRoot: root, sizeBytes, clusterSizeBytes } = disk;
+    const map = new MapReader(this.#chunks, { root, sizeBytes, clusterSizeBytes, fanout });
+    const walk: Walk = { ...wish, map, name: `${backup}:${disk.name}` };
+    if (this.#purpose === 'find') this.#checked.disks++;
     if (map.levels === 0) return;
-    for (const index of await this.#page(walk, map.levels, 0)) this.#damage.touch(index, backup, disk.name);
+    for (const index of await this.#page(walk, map.levels, 0, root)) this.#damage.touch(index, backup, disk.name);
   }
 
   /** The damage in a page and below it. */
-  async #page(walk: Walk, level: number, index: number): Promise<readonly number[]> {
-    const { map } = walk;
-    const id = await map.pageId(level, index);
+  async #page(walk: Walk, level: number, index: number, id: Uint8Array): Promise<readonly number[]> {
     if (isZeroId(id)) return CLEAN;
+    const { map, disk } = walk;
     // A last, shorter chunk makes a page mean something else at another place or length of disk.
     const isLast = (index + 1) * map.fanout ** level >= map.clusters;
-    const key = isLast ? `${chunkKey(id)}${level}:${index}:${walk.disk.sizeBytes}` : `${chunkKey(id)}${level}`;
+    const key = isLast ? `${chunkKey(id)}${level}:${index}:${disk.sizeBytes}` : `${chunkKey(id)}${level}`;
     if (this.#clean.has(key)) return CLEAN;
     const known = this.#touched.get(key);
     if (known !== undefined) return known;
@@ -72,82 +82,74 @@ export class MapVerifier {
   }
 
   async #walkPage(walk: Walk, level: number, index: number, id: Uint8Array): Promise<readonly number[]> {
-    this.#checked.mapPages++;
     const { map } = walk;
-    let page: Uint8Array | 'zero';
-    try {
-      page = await map.page(level, index);
-    } catch (error) {
-      if (!(error instanceof VmarError)) throw error;
-      return this.#unreadable(walk, id, error);
-    }
-    const found = new Set<number>();
+    if (this.#purpose === 'find') this.#checked.mapPages++;
+    const lengthBytes = pageEntries(level, index, map.clusters, map.fanout) * 32;
+    const found = new Set(await this.#find(walk, { id, kind: level, lengthBytes }, `page ${index} of level ${level}`));
+    const page = await this.#read(walk, level, index, id, found);
     const children = page === 'zero' ? 0 : page.byteLength / 32;
     for (let child = 0; child < children; child++) {
+      if (page === 'zero') break;
       const number = index * map.fanout + child;
-      if (level > 1) for (const damage of await this.#page(walk, level - 1, number)) found.add(damage);
-      else if (page !== 'zero') {
-        const chunk = page.subarray(child * 32, child * 32 + 32);
-        if (!isZeroId(chunk)) for (const damage of await this.#chunk(walk, chunk, number)) found.add(damage);
-      }
+      const below = page.subarray(child * 32, child * 32 + 32);
+      const damage = level > 1 ? await this.#page(walk, level - 1, number, below) : await this.#cluster(walk, number, below);
+      for (const record of damage) found.add(record);
     }
     return [...found];
   }
 
-  #unreadable(walk: Walk, id: Uint8Array, error: VmarError): readonly number[] {
-    const known = this.#damage.of(id);
-    if (known.length > 0) return known;
-    if (error.code === 'chunk-missing') return [this.#missing(walk, id, 'a map page')];
-    const file = error.object ?? walk.missingFile;
-    const problem = `${error.message} (needed by ${walk.name})`;
-    const record = { file, offsetBytes: error.offsetBytes ?? 0, lengthBytes: 0, kind: 'map-page' as const, problem };
-    return [this.#damage.add(record, [id])];
+  /** The page's content; 'zero' if it cannot be had, which `found` says then. */
+  async #read(walk: Walk, level: number, index: number, id: Uint8Array, found: Set<number>): Promise<MapPage> {
+    try {
+      return await walk.map.page(level, index);
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      if (found.size === 0 && this.#purpose === 'find') found.add(this.#unreadable(walk, id, error));
+      return 'zero';
+    }
   }
 
-  async #chunk(walk: Walk, id: Uint8Array, cluster: number): Promise<readonly number[]> {
+  /** Its frame was not read before: this is a quick check. Or the map is not what it must be. */
+  #unreadable(walk: Walk, id: Uint8Array, error: VmarError): number {
+    const file = error.object ?? walk.file;
+    const offsetBytes = error.offsetBytes ?? 0;
+    const known = this.#damage.at(file, offsetBytes);
+    if (known !== undefined) {
+      this.#damage.attach(known, id);
+      return known;
+    }
+    const problem = `${error.message} (needed by ${walk.name})`;
+    return this.#damage.add({ file, offsetBytes, lengthBytes: 0, kind: 'map-page', problem }, [id]);
+  }
+
+  async #cluster(walk: Walk, cluster: number, id: Uint8Array): Promise<readonly number[]> {
+    if (isZeroId(id)) return CLEAN;
     const { sizeBytes, clusterSizeBytes } = walk.disk;
     const lengthBytes = Math.min(clusterSizeBytes, sizeBytes - cluster * clusterSizeBytes);
-    const first = this.#source.locate(id);
-    if (first !== undefined && this.#fits(first, id, lengthBytes)) return CLEAN;
-    const known = this.#damage.of(id);
-    if (this.#knownMissing.has(chunkKey(id))) return known;
-    const all = await this.#source.locateAll(id);
-    if (all.some((place) => this.#fits(place, id, lengthBytes))) return CLEAN;
-    return known.length > 0 ? known : [this.#missing(walk, id, `cluster ${cluster}`)];
+    return await this.#find(walk, { id, kind: 0, lengthBytes }, `cluster ${cluster}`);
+  }
+
+  async #find(walk: Walk, wanted: Wanted, what: string): Promise<readonly number[]> {
+    const found = await this.#places.look(wanted);
+    if (found === 'good') return CLEAN;
+    if (found.length > 0 || this.#purpose === 'name') return found;
+    const suspects = walk.suspects();
+    return suspects.length > 0 ? suspects : [this.#missing(walk, what)];
   }
 
   /** One record for all that a disk misses. */
-  #missing(walk: Walk, id: Uint8Array, what: string): number {
-    const key = `${walk.name} ${walk.missingFile}`;
-    let index = this.#missingOf.get(key);
+  #missing(walk: Walk, what: string): number {
+    let index = this.#missingOf.get(walk.name);
     if (index === undefined) {
-      const problem = `${what} of ${walk.name} is in no pack`;
-      const record = { file: walk.missingFile, offsetBytes: 0, lengthBytes: 0, kind: 'missing-chunk' as const, problem };
-      index = this.#damage.add(record);
-      this.#missingOf.set(key, index);
+      const problem = `${what} of ${walk.name} is nowhere`;
+      index = this.#damage.add({ file: walk.file, offsetBytes: 0, lengthBytes: 0, kind: 'missing-chunk', problem });
+      this.#missingOf.set(walk.name, index);
     }
-    this.#damage.attach(index, id);
-    this.#knownMissing.add(chunkKey(id));
     return index;
-  }
-
-  /** The container's own table has the chunk there, as data of that length, and nothing was found wrong with it. */
-  #fits(place: ChunkPlace, id: Uint8Array, lengthBytes: number): boolean {
-    const { container } = place;
-    try {
-      const entry = container.find(id);
-      if (entry === undefined || entry.kind !== 0 || entry.lengthBytes !== lengthBytes) return false;
-      return !this.#damagedPlaces.has(container, entry.frame, id);
-    } catch (error) {
-      if (error instanceof DamageError) return false;
-      throw error;
-    }
   }
 }
 
-interface Walk {
+interface Walk extends DiskToVerify {
   readonly map: MapReader;
-  readonly disk: ManifestDisk;
-  readonly missingFile: string;
   readonly name: string;
 }

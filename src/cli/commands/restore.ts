@@ -45,11 +45,15 @@ async function restore(context: Context, backup: OpenBackup, wish: RestoreWish, 
     clusterSizeBytes: manifest.disks[0]?.clusterSizeBytes ?? 0,
     pools: [],
   });
+  executor.warmUp();
   const directory = new TargetDirectory(wish.directory);
   const configs = new ConfigFiles(plan.configs, wish.overwrite);
   const progress = new Progress(context.output, 'restoring');
   const stop = new AbortController();
   const work = async (): Promise<RestoreSummary> => {
+    await directory.make();
+    await configs.check();
+    await configs.prepare();
     const summary = await restoreBackup(backup, plan.disks, {
       executor,
       overwrite: wish.overwrite,
@@ -64,9 +68,6 @@ async function restore(context: Context, backup: OpenBackup, wish: RestoreWish, 
     return summary;
   };
   try {
-    await directory.make();
-    await configs.check();
-    await configs.prepare();
     const summary = await context.interrupts.during(() => stop.abort(), work);
     return { ...summary, configs: plan.configs, seconds: secondsSinceStart() };
   } catch (error) {

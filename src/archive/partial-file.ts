@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// A new file of a restore while it is being written: it lies beside its target under a name that says so, and gets the
+// target's name when it is whole and durable. So a restore that was cut off never passes for one that was finished.
+
+import { randomBytes } from 'node:crypto';
+import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
+import { link, lstat, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { FailedError, systemErrorCode } from '../base/errors.js';
+import { openFileDevice } from '../block/file-device.js';
+
+const SUFFIX = /^\.vmar-[0-9a-f]{12}\.partial$/;
+
+export class PartialFile {
+  /** Where it lies: the target once it is published. */
+  #path: string;
+  readonly #target: string;
+
+  private constructor(path: string, target: string) {
+    this.#path = path;
+    this.#target = target;
+  }
+
+  /** Makes it, all zeros, of that length. What restores to the same target left that were cut off is removed first. */
+  static async create(target: string, sizeBytes: number): Promise<PartialFile> {
+    await removeLeftovers(target);
+    const path = `${target}.vmar-${randomBytes(6).toString('hex')}.partial`;
+    try {
+      const handle = await open(path, 'wx', 0o600);
+      try {
+        await handle.truncate(sizeBytes);
+      } catch (error) {
+        await rm(path, { force: true });
+        throw error;
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      throw failure('the target cannot be made', target, error);
+    }
+    return new PartialFile(path, target);
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  /** Gives it the target's name, durably; its content is durable already. */
+  async publish(): Promise<void> {
+    try {
+      await giveName(this.#path, this.#target);
+      this.#path = this.#target;
+      syncDirectory(dirname(this.#target));
+    } catch (error) {
+      throw failure('the target cannot be given its name', this.#target, error);
+    }
+  }
+
+  /** Removes it, published or not. */
+  async remove(): Promise<void> {
+    await rm(this.#path, { force: true });
+  }
+}
+
+/** As rename does, but never in the place of another file. */
+async function giveName(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if (systemErrorCode(error) === 'EEXIST' || (await isThere(to))) throw error;
+    // A file system without hard links.
+    await rename(from, to);
+    return;
+  }
+  await unlink(from);
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await lstat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Those of living processes are locked, and stay. */
+async function removeLeftovers(target: string): Promise<void> {
+  const name = basename(target);
+  const names = await readdir(dirname(target)).catch(() => []);
+  for (const found of names) {
+    if (!found.startsWith(name) || !SUFFIX.test(found.slice(name.length))) continue;
+    const path = join(dirname(target), found);
+    const device = await openFileDevice(path, { readOnly: false }).catch(() => undefined);
+    if (device === undefined) continue;
+    await unlink(path).catch(() => undefined);
+    await device.close();
+  }
+}
+
+function failure(problem: string, target: string, error: unknown): FailedError {
+  const code = systemErrorCode(error);
+  const why = code === 'EEXIST' ? 'there is one already' : (code ?? String(error));
+  return new FailedError('target-failed', `${problem}: ${why}`, { object: target, cause: error });
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// Whether a chunk can be had, by the tables of containers that were checked. The index is asked first and never believed.
+
+import { DamageError } from '../../base/errors.js';
+import type { ContainerReader } from '../../store/container-reader.js';
+import type { ChunkPlace, ChunkSource } from '../chunk-source.js';
+import { chunkKey, type DamageList } from './damage.js';
+import type { DamagedPlaces } from './damaged-places.js';
+
+/** Checks a container before anything in it is counted on; does nothing if that was done. */
+export type EnsureChecked = (container: ContainerReader) => Promise<void>;
+
+/** What a chunk must be to stand where it stands. */
+export interface Wanted {
+  readonly id: Uint8Array;
+  readonly kind: number;
+  readonly lengthBytes: number;
+}
+
+export class GoodPlaces {
+  readonly #source: ChunkSource;
+  readonly #damage: DamageList;
+  readonly #damagedPlaces: DamagedPlaces;
+  readonly #ensureChecked: EnsureChecked;
+  readonly #checked = new Set<string>();
+  /** Chunks that were looked for everywhere, in vain, and the records of why. */
+  readonly #lost = new Map<string, readonly number[]>();
+
+  constructor(source: ChunkSource, damage: DamageList, damagedPlaces: DamagedPlaces, ensureChecked: EnsureChecked) {
+    this.#source = source;
+    this.#damage = damage;
+    this.#damagedPlaces = damagedPlaces;
+    this.#ensureChecked = ensureChecked;
+  }
+
+  /**
+   * 'good' if some container has the chunk and is not damaged there; else the records of damage that are why, none if
+   * it is in no container at all.
+   */
+  async look(wanted: Wanted): Promise<'good' | readonly number[]> {
+    const likely = this.#likely(wanted.id);
+    if (likely !== undefined && (await this.#damageAt(likely, wanted)) === 'none') return 'good';
+    const key = `${chunkKey(wanted.id)}${wanted.kind}:${wanted.lengthBytes}`;
+    const known = this.#lost.get(key);
+    if (known !== undefined) return known;
+    const found = await this.#lookEverywhere(wanted);
+    if (found !== 'good') this.#lost.set(key, found);
+    return found;
+  }
+
+  #likely(id: Uint8Array): ChunkPlace | undefined {
+    try {
+      return this.#source.locate(id);
+    } catch (error) {
+      if (error instanceof DamageError) return undefined;
+      throw error;
+    }
+  }
+
+  async #lookEverywhere(wanted: Wanted): Promise<'good' | readonly number[]> {
+    const { places, passedOver } = await this.#source.locateAll(wanted.id);
+    const records = new Set(this.#damage.of(wanted.id));
+    for (const place of places) {
+      const damage = await this.#damageAt(place, wanted);
+      if (damage === 'none') return 'good';
+      for (const record of damage) records.add(record);
+    }
+    for (const { object, offsetBytes } of passedOver) {
+      const record = this.#damage.at(object, offsetBytes);
+      // A container that cannot be opened at all may have nothing to do with the chunk: its ids tell, as far as they can
+      // be read, and the backup's list of packs.
+      if (record !== undefined && this.#damage.records[record]?.kind !== 'container') records.add(record);
+    }
+    return [...records];
+  }
+
+  /** Why the chunk is not to be had from a container, by its own table. */
+  async #damageAt({ container }: ChunkPlace, wanted: Wanted): Promise<'none' | readonly number[]> {
+    if (!this.#checked.has(container.path)) {
+      await this.#ensureChecked(container);
+      this.#checked.add(container.path);
+    }
+    try {
+      const entry = container.find(wanted.id);
+      if (entry === undefined || entry.kind !== wanted.kind || entry.lengthBytes !== wanted.lengthBytes) return [];
+      const records = this.#damagedPlaces.of(container, entry.frame, wanted.id);
+      return records.length === 0 ? 'none' : records;
+    } catch (error) {
+      if (error instanceof DamageError) return [];
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+// kill -9 at random moments, through the real command line. VMAR_KILL_ROUNDS=1000 makes a long campaign of it, and
+// VMAR_KILL_SEED repeats one.
+
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { seededRandom } from '../base/random.js';
+import { Bench, type Running } from '../cli/bench.js';
+import { ChangingImage, fileHolds } from './changing-image.js';
+
+const ROUNDS = Number(process.env.VMAR_KILL_ROUNDS ?? 25);
+const SEED = Number(process.env.VMAR_KILL_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const random = seededRandom(SEED);
+console.info(`VMAR_KILL_SEED=${SEED} VMAR_KILL_ROUNDS=${ROUNDS}`);
+
+const MINUTES = 60_000;
+/** Of a round, on a machine that has other things to do. */
+const ROUND_MILLIS = 20_000;
+
+/** Kills it after so long, unless it has ended; true if it was killed. */
+async function killAfter({ child, finished }: Running, millis: number): Promise<boolean> {
+  const ended = await Promise.race([finished.then(() => true), delay(millis, false)]);
+  if (!ended) child.kill('SIGKILL');
+  const { status, stderr } = await finished;
+  if (child.signalCode !== 'SIGKILL') expect(status, stderr).toBe(0);
+  return child.signalCode === 'SIGKILL';
+}
+
+/** Waits for something, as long as it runs. */
+async function whileRunning({ finished }: Running, isThere: () => boolean): Promise<void> {
+  let hasEnded = false;
+  void finished.then(() => {
+    hasEnded = true;
+  });
+  while (!hasEnded && !isThere()) await delay(5);
+}
+
+const sessionsIn = (bench: Bench): string[] =>
+  readdirSync(bench.path('store', 'locks')).filter((name) => name.startsWith('session'));
+const leftIn = (bench: Bench): string[] => [...readdirSync(bench.path('store', 'tmp')), ...sessionsIn(bench)];
+
+/** Backups of a guest that are known to be there, each with what it holds. */
+class Guest {
+  readonly image: ChangingImage;
+  /** The last backup that is known to be there. */
+  #last: { id: string; content: Buffer } | undefined;
+  #count = 0;
+  completed = 0;
+
+  constructor(
+    readonly bench: Bench,
+    readonly id: string,
+    sizeMib: number,
+  ) {
+    this.image = new ChangingImage(bench.directory, `${id}.raw`, sizeMib, random);
+  }
+
+  get backupWords(): string[] {
+    return ['backup', this.id, '--disk', `d=${this.id}.raw`];
+  }
+
+  /** After a backup was tried: whether it is there is for the datastore to say, but it is whole or not there. */
+  async look(mustBeThere: boolean): Promise<void> {
+    const { backups } = await this.bench.json(['list']);
+    const mine = backups.filter(({ backup }: { backup: string }) => backup.startsWith(`vm/${this.id}/`));
+    expect([this.#count, this.#count + 1]).toContain(mine.length);
+    if (mustBeThere) expect(mine.length).toBe(this.#count + 1);
+    if (mine.length > this.#count) {
+      this.#count++;
+      this.completed++;
+      this.#last = { id: mine.at(-1).backup, content: Buffer.from(this.image.content) };
+    }
+    if (this.#last === undefined) return;
+    const target = `${this.id}-restored.raw`;
+    await this.bench.json(['restore', this.#last.id, '--disk', `d=${target}`]);
+    expect(fileHolds(this.bench.path(target), this.#last.content), `${this.#last.id} restores as it was`).toBe(true);
+    rmSync(this.bench.path(target));
+  }
+}
+
+async function expectVerifies(bench: Bench): Promise<void> {
+  expect(await bench.json(['verify'])).toMatchObject({ ok: true, damage: [] });
+}
+
+/** How long a backup of little changes takes here, in milliseconds. */
+async function timeBackup(guest: Guest): Promise<number> {
+  for (let round = 0; ; round++) {
+    guest.image.change();
+    const start = performance.now();
+    await guest.bench.json(guest.backupWords);
+    const millis = performance.now() - start;
+    await guest.look(true);
+    if (round > 0) return millis;
+  }
+}
+
+describe('kill -9', () => {
+  it(
+    'of backups costs none that was made',
+    async () => {
+      const bench = new Bench();
+      await bench.json(['init', bench.store]);
+      const guest = new Guest(bench, '100', 48);
+      const usual = await timeBackup(guest);
+      let killed = 0;
+      let inTheMiddle = 0;
+      for (let round = 0; round < ROUNDS; round++) {
+        guest.image.change();
+        const wasKilled = await killAfter(bench.start(guest.backupWords), random.integer(0, usual * 1.3));
+        if (wasKilled) killed++;
+        if (wasKilled && leftIn(bench).length > 0) inTheMiddle++;
+        await Promise.all([guest.look(!wasKilled), expectVerifies(bench)]);
+      }
+      guest.image.change();
+      await bench.json(guest.backupWords);
+      expect(leftIn(bench)).toEqual([]);
+      await guest.look(true);
+      console.info(`${ROUNDS} rounds: ${killed} killed, ${inTheMiddle} with a session open; ${guest.completed} backups`);
+      expect(inTheMiddle).toBeGreaterThan(ROUNDS / 10);
+      expect(guest.completed).toBeGreaterThan(0);
+    },
+    5 * MINUTES + ROUNDS * ROUND_MILLIS,
+  );
+
+  it(
+    'of two backups at once costs neither guest anything',
+    async () => {
+      const bench = new Bench();
+      await bench.json(['init', bench.store]);
+      const guests = [new Guest(bench, 'left', 16), new Guest(bench, 'right', 16)] as const;
+      const usual = Math.max(await timeBackup(guests[0]), await timeBackup(guests[1]));
+      for (let round = 0; round < ROUNDS / 5; round++) {
+        const killed = await Promise.all(
+          guests.map(async (guest) => {
+            guest.image.change();
+            return await killAfter(bench.start(guest.backupWords), random.integer(0, usual * 2));
+          }),
+        );
+        await expectVerifies(bench);
+        await Promise.all(guests.map(async (guest, at) => await guest.look(!killed[at])));
+      }
+      for (const guest of guests) await bench.json(guest.backupWords);
+      expect(leftIn(bench)).toEqual([]);
+    },
+    2 * MINUTES + ROUNDS * ROUND_MILLIS,
+  );
+});
+
+describe('a restore that is cut off', () => {
+  const bench = new Bench();
+  let guest: Guest;
+
+  beforeAll(async () => {
+    await bench.json(['init', bench.store]);
+    guest = new Guest(bench, '100', 48);
+    await bench.json(guest.backupWords);
+  });
+
+  const partials = (directory: string): string[] => (existsSync(directory) ? readdirSync(directory) : []).filter((name) => name.endsWith('.partial'));
+
+  it('by kill -9 never looks like one that was finished, and is in nobody\'s way', async () => {
+    const directory = bench.path('killed');
+    let cutOff = 0;
+    for (let round = 0; round < 5; round++) {
+      const running = bench.start(['restore', '100', '--to', directory]);
+      await whileRunning(running, () => partials(directory).length > 0);
+      if (await killAfter(running, random.integer(0, 60))) {
+        if (partials(directory).length > 0) cutOff++;
+      }
+      if (!existsSync(join(directory, 'd.raw'))) await bench.json(['restore', '100', '--to', directory]);
+      expect(readdirSync(directory)).toEqual(['d.raw']);
+      expect(fileHolds(join(directory, 'd.raw'), guest.image.content)).toBe(true);
+      rmSync(directory, { recursive: true });
+    }
+    expect(cutOff).toBeGreaterThan(0);
+    await expectVerifies(bench);
+    expect(leftIn(bench)).toEqual([]);
+  }, 2 * MINUTES);
+
+  it.each(['SIGINT', 'SIGTERM'] as const)('by %s leaves nothing, or is finished', async (signal) => {
+    for (let round = 0; round < 2; round++) {
+      const directory = bench.path(signal);
+      const running = bench.start(['restore', '100', '--to', directory]);
+      await whileRunning(running, () => partials(directory).length > 0);
+      running.child.kill(signal);
+      const { status, stderr } = await running.finished;
+      expect([0, 130], stderr).toContain(status);
+      expect(existsSync(directory)).toBe(status === 0);
+      if (status === 0) expect(fileHolds(join(directory, 'd.raw'), guest.image.content)).toBe(true);
+      rmSync(directory, { recursive: true, force: true });
+      expect(leftIn(bench)).toEqual([]);
+    }
+  }, 2 * MINUTES);
+});
+
+describe.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s at any moment of a backup', (signal) => {
+  it('ends it with 130 and leaves nothing in tmp/, or it is done', async () => {
+    const bench = new Bench();
+    await bench.json(['init', bench.store]);
+    const guest = new Guest(bench, '100', 24);
+    const usual = await timeBackup(guest);
+    for (let round = 0; round < 4; round++) {
+      guest.image.change();
+      const running = bench.start(guest.backupWords);
+      await whileRunning(running, () => sessionsIn(bench).length > 0);
+      await Promise.race([running.finished, delay(random.integer(0, usual / 2))]);
+      running.child.kill(signal);
+      const { status, stderr } = await running.finished;
+      expect([0, 130], stderr).toContain(status);
+      expect(leftIn(bench)).toEqual([]);
+      await guest.look(status === 0);
+    }
+    await expectVerifies(bench);
+  }, 2 * MINUTES);
+});
