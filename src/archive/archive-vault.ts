@@ -7,14 +7,14 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { compareBytes } from '../base/bytes.js';
-import { FailedError } from '../base/errors.js';
 import { NO_FEATURES } from '../../formats/vmar/features.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import { DEFAULT_MAP_FANOUT } from '../../formats/vmar/limits.js';
+import { encodeManifest, type Manifest, type ManifestDisk } from '../../formats/vmar/manifest.js';
 import { ZERO_ID } from '../../formats/vmar/map.js';
 import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
-import { encodeManifest, type Manifest, type ManifestDisk } from '../../formats/vmar/manifest.js';
+import { compareBytes } from '../base/bytes.js';
+import { FailedError } from '../base/errors.js';
 import type { BackupDescription } from '../plugin-api.js';
 import { ChunkIndex } from '../store/chunk-index.js';
 import { ContainerWriter, type FramePart } from '../store/container-writer.js';
@@ -153,11 +153,18 @@ class ArchiveVault implements Vault {
   /** What is known before the first cluster: enough to salvage the disks of an archive that was cut off. */
   #prologue(backup: BackupDescription): Manifest {
     const counts = { readBytes: 0, zeroBytes: 0, unchangedBytes: 0, newBytes: 0, storedBytes: 0 };
-    const disks = backup.disks.map((disk): ManifestDisk => ({
-      ...{ name: disk.name, kind: disk.kind, sizeBytes: disk.sizeBytes ?? 0, clusterSizeBytes: this.clusterSizeBytes },
-      ...{ mapRoot: ZERO_ID, bitmapName: '', fullReason: '', forceShared: disk.forceShared ?? false },
-      ...counts,
-    }));
+    const disks = backup.disks.map(
+      (disk): ManifestDisk => ({
+        ...{
+          name: disk.name,
+          kind: disk.kind,
+          sizeBytes: disk.sizeBytes ?? 0,
+          clusterSizeBytes: this.clusterSizeBytes,
+        },
+        ...{ mapRoot: ZERO_ID, bitmapName: '', fullReason: '', forceShared: disk.forceShared ?? false },
+        ...counts,
+      }),
+    );
     const { namespace, guestId, timeSeconds, source, consistency, configs } = backup;
     const guest = { namespace, guestType: 'vm' as const, guestId, guestName: backup.guestName ?? '' };
     const none = new Uint8Array(0);

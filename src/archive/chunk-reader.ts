@@ -73,6 +73,7 @@ export class ChunkReader {
         return this.#readAt(place, id, kind);
       } catch (error) {
         if (!(error instanceof VmarError)) throw error;
+        if (error instanceof DamageError) this.#source.distrust?.(place);
         failure ??= error;
       }
     }

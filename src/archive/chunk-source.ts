@@ -33,5 +33,7 @@ export interface ChunkSource {
    * containers stay open until the next call of this source.
    */
   locateAll(id: Uint8Array): Promise<ChunkPlaces>;
+  /** Says that a frame was found damaged where its container's own table has it. */
+  distrust?(place: ChunkPlace): void;
   close(): Promise<void>;
 }

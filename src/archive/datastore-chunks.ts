@@ -19,6 +19,8 @@ export class DatastoreChunks implements ChunkSource {
   readonly #store: Datastore;
   /** Packs whose entries in the index were wrong, and were put right. */
   readonly #righted = new Set<PackId>();
+  /** Frames that were found damaged, as `FRAME@PATH`. */
+  readonly #distrusted = new Set<string>();
 
   private constructor(store: Datastore, index: ChunkIndex) {
     this.#store = store;
@@ -85,6 +87,28 @@ export class DatastoreChunks implements ChunkSource {
       if (!(error instanceof VmarError)) throw error;
       // A damaged pack is not the index's fault; verify tells of it.
       if (!(error instanceof DamageError)) log.warn(`${error.message}; it was wrong about pack ${packId}, and stays so`);
+    }
+  }
+
+  distrust({ container, frame }: ChunkPlace): void {
+    this.#distrusted.add(`${frame}@${container.path}`);
+  }
+
+  /**
+   * What is behind a hit of the index, by the pack's own table: 'here' if nothing is known against it, 'stale' if the
+   * index is wrong, 'damaged' if the pack or the frame is.
+   */
+  confirm(packId: PackId, id: Uint8Array): 'here' | 'stale' | 'damaged' {
+    try {
+      const container = this.pack(packId);
+      if (container === undefined) return 'damaged';
+      const entry = container.find(id);
+      if (entry === undefined) return 'stale';
+      const isDistrusted = this.#distrusted.size > 0 && this.#distrusted.has(`${entry.frame}@${container.path}`);
+      return isDistrusted ? 'damaged' : 'here';
+    } catch (error) {
+      if (error instanceof VmarError) return 'damaged';
+      throw error;
     }
   }
 

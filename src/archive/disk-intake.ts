@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One disk of a backup on its way into an archive: its map under construction, its parent, its counts.
 
-import { UsageError } from '../base/errors.js';
+import { DamageError, UsageError } from '../base/errors.js';
 import { clusterCount, ZERO_ID } from '../../formats/vmar/map.js';
 import type { DiskCounts, DiskDescription } from '../plugin-api.js';
 import { MapBuilder } from './map-builder.js';
@@ -22,7 +22,8 @@ export interface IntakeOptions {
 
 export class DiskIntake {
   readonly name: string;
-  readonly parent: MapReader | undefined;
+  /** Undefined also once a page of it turned out damaged: a comparison less is no reason to fail. */
+  parent: MapReader | undefined;
   readBytes = 0;
   zeroBytes = 0;
   unchangedBytes = 0;
@@ -107,8 +108,13 @@ export class DiskIntake {
     const { parent } = this;
     if (parent === undefined) return pages;
     const lastPage = Math.floor((first + count - 1) / parent.fanout);
-    for (let page = Math.floor(first / parent.fanout); page <= lastPage; page++) {
-      pages.set(page, parent.cachedPage(1, page) ?? (await parent.page(1, page)));
+    try {
+      for (let page = Math.floor(first / parent.fanout); page <= lastPage; page++) {
+        pages.set(page, parent.cachedPage(1, page) ?? (await parent.page(1, page)));
+      }
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      this.parent = undefined;
     }
     return pages;
   }

@@ -28,23 +28,12 @@ export class KnownChunks {
     const hit = this.#chunks.index.get(id);
     if (hit === undefined) return false;
     const { packId } = hit;
-    if (this.#confirmed(packId, id)) {
-      this.packsHit.add(packId);
-      return true;
-    }
-    if (this.staleHits++ === 0) {
+    const found = this.#chunks.confirm(packId, id);
+    if (found === 'here') this.packsHit.add(packId);
+    else if (found === 'stale' && this.staleHits++ === 0) {
       this.#log.info('the chunk index is out of date: what it is wrong about is stored again, and the index put right');
     }
-    return false;
-  }
-
-  #confirmed(packId: PackId, id: Uint8Array): boolean {
-    try {
-      return this.#chunks.pack(packId)?.find(id) !== undefined;
-    } catch (error) {
-      if (error instanceof VmarError) return false;
-      throw error;
-    }
+    return found === 'here';
   }
 
   note(id: Uint8Array): void {

@@ -3,9 +3,9 @@
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { toHex } from '../base/bytes.js';
 import { NO_FEATURES } from '../../formats/vmar/features.js';
 import { SEAL_BYTES } from '../../formats/vmar/hash.js';
+import { toHex } from '../base/bytes.js';
 import { ContainerReader } from '../store/container-reader.js';
 import { ContainerWriter } from '../store/container-writer.js';
 import type { Datastore } from '../store/datastore.js';
@@ -98,4 +98,3 @@ export class PackRoom implements PackPlace {
 function* tablePages(reader: ContainerReader): Generator<Uint8Array> {
   for (let page = 0; page < reader.chunkPageCount; page++) yield reader.chunkPage(page);
 }
-

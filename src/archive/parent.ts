@@ -7,7 +7,7 @@ import type { Log } from '../base/log.js';
 import type { BackupDescription } from '../plugin-api.js';
 import { ChunkReader } from './chunk-reader.js';
 import type { DatastoreChunks } from './datastore-chunks.js';
-import { MapReader } from './map-reader.js';
+import { type MapPage, MapReader, type MapShape } from './map-reader.js';
 
 export interface Parent {
   readonly manifest: Manifest;
@@ -35,21 +35,46 @@ export async function parentMaps(
       if (same?.kind !== disk.kind || same.sizeBytes !== disk.sizeBytes || same.sizeBytes === 0) return undefined;
       if (same.clusterSizeBytes !== clusterSizeBytes || hash !== chunks.hash) return undefined;
       const shape = { root: same.mapRoot, sizeBytes: same.sizeBytes, clusterSizeBytes, fanout: mapFanout };
-      const map = new MapReader(reader, shape);
-      return (await isReadable(map, disk.name, log)) ? map : undefined;
+      const map = new ParentMap(reader, shape, disk.name, log);
+      return (await isReadable(map)) ? map : undefined;
     }),
   );
 }
 
+/** Tells of the first page that turns out damaged. */
+class ParentMap extends MapReader {
+  readonly #disk: string;
+  readonly #log: Log;
+  #isTold = false;
+
+  constructor(chunks: ChunkReader, shape: MapShape, disk: string, log: Log) {
+    super(chunks, shape);
+    this.#disk = disk;
+    this.#log = log;
+  }
+
+  override async page(level: number, index: number): Promise<MapPage> {
+    try {
+      return await super.page(level, index);
+    } catch (error) {
+      if (error instanceof VmarError && !this.#isTold) {
+        this.#isTold = true;
+        const what = `the previous map of disk ${this.#disk} is not used further, since it is damaged`;
+        this.#log.warn(`${what}: ${error.message} (see \`vmar verify\`)`);
+      }
+      throw error;
+    }
+  }
+}
+
 /** Whether the root page is good; damage further down is met later, and ends the backup's use of the parent. */
-async function isReadable(map: MapReader, disk: string, log: Log): Promise<boolean> {
+async function isReadable(map: MapReader): Promise<boolean> {
   try {
     await map.page(map.levels, 0);
     return true;
   } catch (error) {
-    if (!(error instanceof VmarError)) throw error;
-    log.warn(`disk ${disk} is backed up without its previous map, which is damaged: ${error.message}`);
-    return false;
+    if (error instanceof VmarError) return false;
+    throw error;
   }
 }
 

@@ -51,7 +51,12 @@ export async function openTarget(path: string, sizeBytes: number, options: Targe
   }
 }
 
-async function checkExisting(device: FileDevice, path: string, sizeBytes: number, options: TargetOptions): Promise<void> {
+async function checkExisting(
+  device: FileDevice,
+  path: string,
+  sizeBytes: number,
+  options: TargetOptions,
+): Promise<void> {
   if (device.lengthBytes < sizeBytes) {
     throw new FailedError('target-too-small', 'the target is smaller than the disk', {
       object: path,

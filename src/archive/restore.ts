@@ -5,12 +5,14 @@
 // durable; when it rejects, files that it made are gone again; where it is killed, no file that it made has the name of
 // its target unless it is whole.
 
-import { DamageError, InterruptedError } from '../base/errors.js';
 import type { ManifestDisk } from '../../formats/vmar/manifest.js';
+import { DamageError, FailedError, InterruptedError } from '../base/errors.js';
 import type { Executor } from '../pipeline/executor.js';
 import { ChunkReader } from './chunk-reader.js';
 import { findDisk } from './find-disk.js';
+
 export { findDisk } from './find-disk.js';
+
 import { MapReader } from './map-reader.js';
 import type { OpenBackup } from './open-backup.js';
 import { type LostRange, restoreDisk } from './restore-disk.js';
@@ -67,7 +69,8 @@ export async function restoreBackup(
     for (const { disk, path } of disks) {
       const target = await openTarget(path, disk.sizeBytes, options);
       targets.push(target);
-      if (target.excessBytes > 0) options.onNotice?.(`${path} is larger than ${disk.name} by ${target.excessBytes} bytes`);
+      if (target.excessBytes > 0)
+        options.onNotice?.(`${path} is larger than ${disk.name} by ${target.excessBytes} bytes`);
     }
     options.onStart?.(disks.reduce((sum, { disk }) => sum + disk.sizeBytes, 0));
     const summary = await restoreAll(backup, disks, targets, options);
@@ -100,7 +103,7 @@ async function restoreAll(
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
     }).catch((error: unknown) => {
-      throw error instanceof DamageError ? inDisk(error, name) : error;
+      throw error instanceof DamageError ? inDisk(error, name) : onTarget(error, path);
     });
     const { writtenBytes, zeroBytes } = result;
     restored.push({ name, target: path, sizeBytes, writtenBytes, zeroBytes });
@@ -114,6 +117,17 @@ function inDisk(error: DamageError, disk: string): DamageError {
     ...(error.object === undefined ? {} : { object: error.object }),
     ...(error.offsetBytes === undefined ? {} : { offsetBytes: error.offsetBytes }),
     advice: 'Run `vmar verify` to see what is damaged; --allow-damaged restores the rest with zeros in its place.',
+    cause: error,
+  });
+}
+
+/** Workers know targets by their descriptors only. */
+function onTarget(error: unknown, path: string): unknown {
+  if (!(error instanceof FailedError) || error.code !== 'write-failed' || error.object !== undefined) return error;
+  return new FailedError(error.code, error.message, {
+    object: path,
+    ...(error.offsetBytes === undefined ? {} : { offsetBytes: error.offsetBytes }),
+    advice: 'Make sure that there is room on the target; look in the kernel log for errors of its disk.',
     cause: error,
   });
 }

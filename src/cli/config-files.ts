@@ -7,6 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { isConfigName } from '../../formats/vmar/names.js';
 import { FailedError, systemErrorCode, UsageError } from '../base/errors.js';
 import { refuseDuplicates } from './parse-pair.js';
+import { syncDirectory } from './target-directory.js';
 
 export interface ConfigFile {
   readonly name: string;
@@ -155,15 +156,6 @@ function exists(path: string): FailedError {
     object: path,
     advice: 'Restore to another place, or give --overwrite.',
   });
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 function problem(error: unknown): string {

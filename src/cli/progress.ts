@@ -29,7 +29,7 @@ export class Progress {
     this.#label = label;
     if (output.quiet) return;
     const terminal = output.progressTerminal;
-    if (terminal === undefined) this.#every(LINE_MILLIS, () => output.notice(this.#line()));
+    if (terminal === undefined) this.#every(LINE_MILLIS, () => this.#printLine());
     else this.#timer = setTimeout(() => void this.#startBar(terminal), QUIET_MILLIS).unref();
   }
 
@@ -85,9 +85,11 @@ export class Progress {
     });
   }
 
-  #line(): string {
-    const percent = this.#totalBytes > 0 ? Math.floor((100 * this.#doneBytes) / this.#totalBytes) : 0;
-    return `${this.#label}: ${percent} %, ${this.#facts()}`;
+  /** Nothing while it is not known how much there is to do. */
+  #printLine(): void {
+    if (this.#totalBytes === 0) return;
+    const percent = Math.floor((100 * this.#doneBytes) / this.#totalBytes);
+    this.#output.notice(`${this.#label}: ${percent} %, ${this.#facts()}`);
   }
 
   /** "1.2 GiB of 64 GiB, 512 MiB/s, 2 min 5 s left" */

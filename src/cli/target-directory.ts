@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The directory that a restore goes to.
 
-import { mkdir, open, rmdir } from 'node:fs/promises';
+import { mkdir, open, rmdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { FailedError } from '../base/errors.js';
+import { FailedError, systemErrorCode } from '../base/errors.js';
 
 export class TargetDirectory {
   readonly #path: string | undefined;
-  #firstMade: string | undefined;
+  /** From the top down. */
+  readonly #made: string[] = [];
 
   /** @param path undefined if there is none */
   constructor(path: string | undefined) {
@@ -18,9 +19,11 @@ export class TargetDirectory {
   async make(): Promise<void> {
     if (this.#path === undefined) return;
     try {
-      this.#firstMade = await mkdir(this.#path, { recursive: true });
-      if (this.#firstMade === undefined) return;
-      for (const path of this.#parentsOfMade()) await sync(path);
+      for (const path of (await missing(this.#path)).reverse()) {
+        await mkdir(path);
+        this.#made.push(path);
+        await syncDirectory(dirname(path));
+      }
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new FailedError('no-directory', `the directory cannot be made: ${why}`, {
@@ -32,30 +35,33 @@ export class TargetDirectory {
 
   /** Removes what `make` made, where nothing is in it. */
   async removeIfMade(): Promise<void> {
-    if (this.#path === undefined || this.#firstMade === undefined) return;
-    let path = this.#path;
     try {
-      for (const parent of this.#parentsOfMade()) {
-        await rmdir(path);
-        path = parent;
-      }
+      for (const path of this.#made.reverse()) await rmdir(path);
     } catch {
       // Somebody else's file is in it: it stays.
     }
   }
+}
 
-  /** From the bottom up, to the one that was there. */
-  #parentsOfMade(): string[] {
-    const parents: string[] = [];
-    const top = dirname(this.#firstMade!);
-    for (let path = dirname(this.#path!); ; path = dirname(path)) {
-      parents.push(path);
-      if (path === top) return parents;
-    }
+/** The directory and those above it that are not there, from the bottom up. */
+async function missing(path: string): Promise<string[]> {
+  const paths: string[] = [];
+  for (let at = path; !(await isDirectory(at)); at = dirname(at)) paths.push(at);
+  return paths;
+}
+
+/** False if there is nothing of that name; something else of that name makes mkdir fail. */
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return false;
+    throw error;
   }
 }
 
-async function sync(path: string): Promise<void> {
+/** Once it resolves, the names in the directory are durable. */
+export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
     await directory.sync();

@@ -79,7 +79,7 @@ export class ChunkIndex {
   /** An index for one run, in a directory that its owner removes after it is closed. */
   static async openTemporary(directory: string): Promise<ChunkIndex> {
     const path = join(directory, 'index');
-    const dbs = openDbs(path);
+    const dbs = openDbs(path, async (action) => await action());
     claimFor(dbs, Buffer.alloc(16));
     return new ChunkIndex(dbs, path, SILENT, undefined);
   }

@@ -3,15 +3,18 @@
 //
 // `index.lock` is held shared by everyone who has the index open. Whoever gets it exclusively is alone: only then are the
 // files judged, removed, or declared clean. A state that is good to join was written by someone who judged them.
+// LMDB's own calls pass through the gate besides (index-gate.ts).
 
-import { closeSync, fsyncSync, mkdirSync, openSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { toHex } from '../base/bytes.js';
 import { FailedError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { flock } from '../base/syscalls.js';
 import { storeFailure } from './fs.js';
+import { IndexGate } from './index-gate.js';
 import { claimFor, type IndexDbs, openDbs } from './index-schema.js';
 import {
   cleanState,
@@ -28,32 +31,64 @@ import {
 const WAIT_MILLIS = 30_000;
 const POLL_MILLIS = 20;
 
+/** What this process has open, by directory: LMDB must not be opened twice in one process. */
+const openFiles = new Map<string, Promise<IndexFiles>>();
+
 export class IndexFiles {
   readonly directory: string;
   readonly dbs: IndexDbs;
   readonly #store: string;
   readonly #lockFd: number;
+  readonly #gate: IndexGate;
+  #users = 1;
+  #closed: Promise<void> | undefined;
   #markedDirty = false;
 
-  private constructor(directory: string, store: string, dbs: IndexDbs, lockFd: number) {
+  private constructor(directory: string, store: string, dbs: IndexDbs, lockFd: number, gate: IndexGate) {
     this.directory = directory;
     this.#store = store;
     this.dbs = dbs;
     this.#lockFd = lockFd;
+    this.#gate = gate;
   }
 
-  /** Opens the store's index below `cacheDir`, a new and empty one where what is there cannot be used. */
+  /**
+   * Opens the store's index below `cacheDir`, a new and empty one where what is there cannot be used. Each `open` is
+   * paired with a `close`.
+   */
   static async open(cacheDir: string, storeUuid: Uint8Array, log: Log): Promise<IndexFiles> {
+    const directory = resolve(cacheDir, toHex(storeUuid));
+    for (let open = openFiles.get(directory); open !== undefined; open = openFiles.get(directory)) {
+      const files = await open;
+      if (files.#closed === undefined) {
+        files.#users++;
+        return files;
+      }
+      await files.#closed;
+    }
+    const opening = IndexFiles.#open(directory, storeUuid, log);
+    openFiles.set(directory, opening);
+    try {
+      return await opening;
+    } catch (error) {
+      openFiles.delete(directory);
+      throw error;
+    }
+  }
+
+  static async #open(directory: string, storeUuid: Uint8Array, log: Log): Promise<IndexFiles> {
     const store = toHex(storeUuid);
-    const directory = join(cacheDir, store);
     const lockFd = makeDirectory(directory);
+    const gate = new IndexGate(statePaths(directory));
     try {
       const alone = await takeLock(lockFd, directory, store);
-      const dbs = alone ? openAlone(directory, storeUuid, store, log) : openBeside(directory, storeUuid);
-      const files = new IndexFiles(directory, store, dbs, lockFd);
+      const dbs = await gate.run(() => {
+        return alone ? openAlone(directory, storeUuid, gate, log) : openBeside(directory, storeUuid, gate);
+      });
       if (alone) await shareLock(lockFd, directory);
-      return files;
+      return new IndexFiles(directory, store, dbs, lockFd, gate);
     } catch (error) {
+      gate.close();
       closeSync(lockFd);
       throw openFailure(error, directory);
     }
@@ -66,21 +101,31 @@ export class IndexFiles {
     this.#markedDirty = true;
   }
 
-  /** The last to close makes the data durable and says so. */
+  /** The last to close, in all processes, makes the data durable and says so. */
   async close(): Promise<void> {
-    const paths = statePaths(this.directory);
-    await this.dbs.env.close();
+    if (--this.#users > 0) return;
+    this.#closed = this.#close().finally(() => openFiles.delete(this.directory));
+    await this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await this.#gate.run(() => this.dbs.env.close());
+    this.#gate.close();
     try {
-      if (!flock(this.#lockFd, 'exclusive', { wait: false })) return;
-      if (readState(paths.state)?.clean !== undefined) return;
-      syncFile(paths.data);
-      const stamp = stampOf(paths.data);
-      if (stamp !== undefined) writeState(paths.state, cleanState(this.#store, stamp));
+      if (flock(this.#lockFd, 'exclusive', { wait: false })) await this.#declareClean();
     } catch {
       // A cache that is not known to be clean is made again when it must be.
     } finally {
       closeSync(this.#lockFd);
     }
+  }
+
+  async #declareClean(): Promise<void> {
+    const paths = statePaths(this.directory);
+    if (readState(paths.state)?.clean !== undefined) return;
+    await syncFile(paths.data);
+    const stamp = stampOf(paths.data);
+    if (stamp !== undefined) writeState(paths.state, cleanState(this.#store, stamp));
   }
 }
 
@@ -141,8 +186,8 @@ function indexBusy(directory: string): FailedError {
   });
 }
 
-function openBeside(directory: string, storeUuid: Uint8Array): IndexDbs {
-  const dbs = openDbs(statePaths(directory).environment);
+function openBeside(directory: string, storeUuid: Uint8Array, gate: IndexGate): IndexDbs {
+  const dbs = openThrough(gate, directory);
   if (claimFor(dbs, storeUuid)) return dbs;
   void dbs.env.close();
   throw new FailedError('index-foreign', 'the chunk index in use is of another datastore or version', {
@@ -151,18 +196,23 @@ function openBeside(directory: string, storeUuid: Uint8Array): IndexDbs {
   });
 }
 
-function openAlone(directory: string, storeUuid: Uint8Array, store: string, log: Log): IndexDbs {
+function openThrough(gate: IndexGate, directory: string): IndexDbs {
+  return openDbs(statePaths(directory).environment, (action) => gate.run(action));
+}
+
+async function openAlone(directory: string, storeUuid: Uint8Array, gate: IndexGate, log: Log): Promise<IndexDbs> {
   const paths = statePaths(directory);
+  const store = toHex(storeUuid);
   const state = readState(paths.state);
   let problem = whyNot(state, store, paths.data);
   if (problem === undefined) {
     try {
-      const dbs = openDbs(paths.environment);
+      const dbs = openThrough(gate, directory);
       if (claimFor(dbs, storeUuid)) {
         if (state === undefined) writeState(paths.state, dirtyState(store));
         return dbs;
       }
-      void dbs.env.close();
+      await dbs.env.close();
       problem = 'it is of another datastore or version';
     } catch (error) {
       problem = `it cannot be opened (${error instanceof Error ? error.message : String(error)})`;
@@ -171,17 +221,17 @@ function openAlone(directory: string, storeUuid: Uint8Array, store: string, log:
   log.info(`the chunk index in ${directory} is made anew: ${problem}`);
   rmSync(paths.state, { force: true });
   rmSync(paths.environment, { recursive: true, force: true });
-  const dbs = openDbs(paths.environment);
+  const dbs = openThrough(gate, directory);
   claimFor(dbs, storeUuid);
   writeState(paths.state, dirtyState(store));
   return dbs;
 }
 
-function syncFile(path: string): void {
-  const fd = openSync(path, 'r+');
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+');
   try {
-    fsyncSync(fd);
+    await file.sync();
   } finally {
-    closeSync(fd);
+    await file.close();
   }
 }

@@ -21,9 +21,9 @@ function loadMadvise(): Madvise {
 }
 
 /** Lets go of the pages of a mapped file if this process has many file pages resident. A hint: never fails. */
-export function trimMap(path: string): void {
+export function trimMap(path: string, mostResidentBytes = MOST_RESIDENT_BYTES): void {
   try {
-    if (residentFileBytes() < MOST_RESIDENT_BYTES) return;
+    if (residentFileBytes() < mostResidentBytes) return;
     madvise ??= loadMadvise();
     for (const { start, end } of mappingsOf(realpathSync(path))) madvise(start, end - start, MADV_DONTNEED);
   } catch {

@@ -25,6 +25,8 @@ const READERS = 1024;
 export type BinaryDb = Database<Uint8Array, Uint8Array>;
 
 export interface IndexDbs {
+  /** Runs what writes; one process at a time. */
+  readonly alone: <Result>(action: () => Result | Promise<Result>) => Promise<Result>;
   readonly env: RootDatabase<Uint8Array, Uint8Array>;
   readonly chunks: BinaryDb;
   readonly packs: BinaryDb;
@@ -33,8 +35,11 @@ export interface IndexDbs {
 
 const BINARY = { encoding: 'binary', keyEncoding: 'binary' } as const;
 
-/** Opens the environment in a directory, which is made if need be. Throws what LMDB throws. */
-export function openDbs(directory: string): IndexDbs {
+/**
+ * Opens the environment in a directory, which is made if need be. Throws what LMDB throws. The caller sees to it that no
+ * process opens, writes or closes it meanwhile, and closes it in the same way.
+ */
+export function openDbs(directory: string, alone: IndexDbs['alone']): IndexDbs {
   const env = open<Uint8Array, Uint8Array>({
     path: directory,
     ...BINARY,
@@ -50,7 +55,7 @@ export function openDbs(directory: string): IndexDbs {
   const chunks = env.openDB('chunks', BINARY);
   const packs = env.openDB('packs', BINARY);
   const meta = env.openDB('meta', BINARY);
-  return { env, chunks, packs, meta };
+  return { alone, env, chunks, packs, meta };
 }
 
 function word(text: string): Uint8Array {
@@ -80,9 +85,9 @@ export function readUint32(bytes: Uint8Array | undefined): number | undefined {
  * Makes the changes that `action` queues, in one transaction, on LMDB's own thread. Rejects with the system's error if
  * it could not be written; then nothing was changed.
  */
-export async function writeBatch(env: IndexDbs['env'], action: () => void): Promise<void> {
+export async function writeBatch(dbs: IndexDbs, action: () => void): Promise<void> {
   try {
-    await env.batch(action);
+    await dbs.alone(() => dbs.env.batch(action));
   } catch (error) {
     throw await rootOf(error);
   }
@@ -112,7 +117,7 @@ export async function requireRoom(directory: string): Promise<void> {
   });
 }
 
-/** Marks a new environment as the store's; true if it is the store's, of this schema. */
+/** Marks a new environment as the store's; true if it is the store's, of this schema. The caller is alone. */
 export function claimFor(dbs: IndexDbs, storeUuid: Uint8Array): boolean {
   const { env, meta } = dbs;
   const schema = readUint32(meta.getBinary(META.schema));

@@ -179,6 +179,9 @@ export function statePaths(directory: string) {
     /** Held, shared, by every process that has the index open; exclusively by one that looks at it or removes it. */
     lock: join(directory, 'index.lock'),
     state: join(directory, 'index.state'),
+    /** See index-gate.ts. */
+    gate: join(directory, 'index.gate'),
+    queue: join(directory, 'index.queue'),
     environment: join(directory, 'index'),
     data: join(directory, 'index', 'data.mdb'),
   };

@@ -39,52 +39,51 @@ export async function* inBatches(pages: Pages): AsyncGenerator<Uint8Array> {
 }
 
 /** A number that no pack has had. */
-export async function newPackNumber({ env, meta }: IndexDbs): Promise<number> {
-  return await env.transaction(() => {
-    const next = readUint32(meta.getBinary(META.next)) ?? 1;
-    void meta.put(META.next, uint32(next + 1));
-    return next;
-  });
+export async function newPackNumber({ alone, env, meta }: IndexDbs): Promise<number> {
+  const transaction = () =>
+    env.transaction(() => {
+      const next = readUint32(meta.getBinary(META.next)) ?? 1;
+      void meta.put(META.next, uint32(next + 1));
+      return next;
+    });
+  return await alone(transaction);
 }
 
 /** Entries of a pack that does not count yet are no hits. */
-export async function putEntries({ env, chunks }: IndexDbs, number: number, entries: Uint8Array): Promise<void> {
+export async function putEntries(dbs: IndexDbs, number: number, entries: Uint8Array): Promise<void> {
   const count = entries.byteLength / TABLE_CHUNK_BYTES;
   const values = Buffer.allocUnsafeSlow(count * HIT_BYTES);
-  await writeBatch(env, () => {
+  await writeBatch(dbs, () => {
     for (let i = 0; i < count; i++) {
       const from = i * TABLE_CHUNK_BYTES;
       const to = i * HIT_BYTES;
       values.writeUInt32LE(number, to);
       values.set(entries.subarray(from + PLACE_OFFSET, from + PLACE_OFFSET + PLACE_BYTES), to + 4);
-      void chunks.put(entries.subarray(from, from + ID_BYTES), values.subarray(to, to + HIT_BYTES));
+      void dbs.chunks.put(entries.subarray(from, from + ID_BYTES), values.subarray(to, to + HIT_BYTES));
     }
   });
 }
 
 /** From here on the pack counts. */
 export async function putPack(
-  { env, packs }: IndexDbs,
+  dbs: IndexDbs,
   number: number,
   packId: Uint8Array,
   footerSeal: Uint8Array,
 ): Promise<void> {
   const record = Buffer.concat([packId, footerSeal]);
-  await writeBatch(env, () => void packs.put(packKey(number), record));
+  await writeBatch(dbs, () => void dbs.packs.put(packKey(number), record));
 }
 
 /** From here on the pack does not count. */
-export async function removePack({ env, packs }: IndexDbs, number: number): Promise<void> {
-  await writeBatch(env, () => void packs.remove(packKey(number)));
+export async function removePack(dbs: IndexDbs, number: number): Promise<void> {
+  await writeBatch(dbs, () => void dbs.packs.remove(packKey(number)));
 }
 
 /** Frees the room of those entries that still point to one of the packs. */
-export async function removeEntries(
-  { env, chunks }: IndexDbs,
-  numbers: ReadonlySet<number>,
-  entries: Uint8Array,
-): Promise<void> {
-  await writeBatch(env, () => {
+export async function removeEntries(dbs: IndexDbs, numbers: ReadonlySet<number>, entries: Uint8Array): Promise<void> {
+  const { chunks } = dbs;
+  await writeBatch(dbs, () => {
     for (let at = 0; at + TABLE_CHUNK_BYTES <= entries.byteLength; at += TABLE_CHUNK_BYTES) {
       const id = entries.subarray(at, at + ID_BYTES);
       const value = chunks.getBinaryFast(id);

@@ -3,6 +3,7 @@
 // docs/ORDERING.md has the order of the writes and what a crash between any two of them leaves.
 
 import { basename, dirname, join } from 'node:path';
+import { setImmediate as letOthersRun } from 'node:timers/promises';
 import { MAX_MANIFEST_BYTES } from '../../formats/vmar/limits.js';
 import { decodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
 import { BugError, DamageError, NotFoundError, VmarError } from '../base/errors.js';
@@ -37,11 +38,15 @@ export interface ManifestList {
   readonly strange: string[];
 }
 
+/** Manifests read before signals and timers get their turn: some milliseconds' worth. */
+const READ_AT_ONCE = 64;
+
 /** Reads and checks every manifest, or every one of a guest. A damaged one is reported and stops nothing. */
 export async function listManifests(root: string, guest?: GuestRef): Promise<ManifestList> {
   const { backups, strange } = await listManifestNames(root, guest);
   const list: ManifestList = { entries: [], damaged: [], strange };
-  for (const ref of backups) {
+  for (const [i, ref] of backups.entries()) {
+    if (i % READ_AT_ONCE === 0) await letOthersRun();
     try {
       list.entries.push(await readManifest(root, ref));
     } catch (error) {

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: MIT
 // Whole small files of a datastore: read up to a limit, or made durable.
 
-import { open } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { DamageError, NotFoundError } from '../base/errors.js';
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 
 /**
- * The content of a file.
+ * The content of a file. Read on the calling thread: it takes some 20 µs, and a promise for each step ten times that,
+ * which tells where ten thousand manifests are listed.
  * @throws NotFoundError if there is none, DamageError if it is larger than `mostBytes` or cannot be read (EIO).
  */
 export async function readSmallFile(path: string, mostBytes: number): Promise<Buffer> {
   try {
-    const handle = await open(path, 'r');
+    const fd = openSync(path, 'r');
     try {
-      const { size } = await handle.stat();
+      const { size } = fstatSync(fd);
       if (size > mostBytes) throw tooLarge(path, mostBytes, size);
-      return await handle.readFile();
+      return readFileSync(fd);
     } finally {
-      await handle.close();
+      closeSync(fd);
     }
   } catch (error) {
     throw readFailure(error, path);

@@ -19,7 +19,8 @@ export class ChangingImage {
     this.path = join(directory, name);
     this.content = Buffer.alloc(sizeMib * MIB + 4321);
     this.#random = random;
-    for (let at = 0; at < this.content.length; at += 4 * MIB) this.#fill(at, Math.min(4 * MIB, this.content.length - at));
+    for (let at = 0; at < this.content.length; at += 4 * MIB)
+      this.#fill(at, Math.min(4 * MIB, this.content.length - at));
     const fd = openSync(this.path, 'w');
     ftruncateSync(fd, this.content.length);
     for (let at = 0; at < this.content.length; at += CLUSTER) {

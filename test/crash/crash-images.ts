@@ -35,8 +35,16 @@ const unchanged = (operations: readonly Operation[]) => operations;
 const CRASHES: readonly Crash[] = [
   { name: 'the process was killed', survival: 'all', change: unchanged },
   { name: 'power cut: only what was synced is there', survival: 'durable', change: unchanged },
-  { name: 'power cut: all names are there, contents that were not synced are not', survival: 'names', change: unchanged },
-  { name: 'power cut: all names are there, contents that were not synced are cut', survival: 'all', change: cutUnsynced },
+  {
+    name: 'power cut: all names are there, contents that were not synced are not',
+    survival: 'names',
+    change: unchanged,
+  },
+  {
+    name: 'power cut: all names are there, contents that were not synced are cut',
+    survival: 'all',
+    change: cutUnsynced,
+  },
 ];
 
 /** Ways of the kernel to write back this and that at any time, per prefix. */

@@ -22,7 +22,13 @@ import { memoryDirectory } from './memory-directory.js';
 import { backUpNight, expectSound, expectSwept, leaveDeadSession, type Night, nightOf } from './nights.js';
 
 const scratch = memoryDirectory();
-const INIT = { clusterSizeBytes: CLUSTER, hash: 'blake3', mapFanout: 128, timeSeconds: 1000, createdBy: 'test' } as const;
+const INIT = {
+  clusterSizeBytes: CLUSTER,
+  hash: 'blake3',
+  mapFanout: 128,
+  timeSeconds: 1000,
+  createdBy: 'test',
+} as const;
 const first = nightOf('100', 0);
 const second = nightOf('100', 1);
 const other = nightOf('200', 0);

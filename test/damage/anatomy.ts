@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { decompress } from 'zstd-napi';
 import { CONTAINER_HEADER_BYTES, decodeContainerHeader } from '#vmar/formats/vmar/container-header.js';
 import { decodeExtentHead, decodeExtentHeader, type Extent } from '#vmar/formats/vmar/extent.js';
-import { decodeManifest } from '#vmar/formats/vmar/manifest.js';
+import { decodeManifest, type Manifest } from '#vmar/formats/vmar/manifest.js';
 import { clusterCount, mapLevels } from '#vmar/formats/vmar/map.js';
 import {
   CHUNKS_PER_PAGE,
@@ -164,7 +164,15 @@ export interface LostRange {
 /** The ranges of a disk, neighbours joined, that are not to be had without some chunks. */
 export function rangesWithout(anatomy: Anatomy, root: string, backup: string, diskName: string, lost: ReadonlySet<string>): LostRange[] {
   const file = join(root, 'manifests', `${backup}.manifest`);
-  const { manifest } = decodeManifest(readFileSync(file), file);
+  return lostRanges(decodeManifest(readFileSync(file), file).manifest, anatomy.chunks, diskName, lost);
+}
+
+export function lostRanges(
+  manifest: Manifest,
+  chunks: ReadonlyMap<string, Buffer>,
+  diskName: string,
+  lost: ReadonlySet<string>,
+): LostRange[] {
   const { mapRoot, sizeBytes, clusterSizeBytes } = manifest.disks.find((disk) => disk.name === diskName)!;
   const ranges: { offsetBytes: number; lengthBytes: number }[] = [];
   const add = (from: number, to: number): void => {
@@ -177,7 +185,7 @@ export function rangesWithout(anatomy: Anatomy, root: string, backup: string, di
     const span = clusterSizeBytes * manifest.mapFanout ** level;
     if (lost.has(id)) return add(index * span, Math.min(sizeBytes, (index + 1) * span));
     if (level === 0) return;
-    const page = hex(anatomy.chunks.get(id)!);
+    const page = hex(chunks.get(id)!);
     for (let i = 0; i * 64 < page.length; i++) walk(page.slice(i * 64, i * 64 + 64), level - 1, index * manifest.mapFanout + i);
   };
   walk(hex(mapRoot), mapLevels(clusterCount(sizeBytes, clusterSizeBytes), manifest.mapFanout), 0);
@@ -192,6 +200,12 @@ function addNeeds(needs: Map<string, Set<string>>, file: string, root: string, c
   const { manifest, digest } = decodeManifest(readFileSync(file), file);
   const backup = backupOf(file, root);
   needs.set(backup, new Set([hex(digest)]));
+  for (const [disk, ids] of needsOf(manifest, chunks)) needs.set(`${backup}:${disk}`, ids);
+}
+
+/** The ids that each disk's map names, its pages' own among them. */
+export function needsOf(manifest: Manifest, chunks: ReadonlyMap<string, Buffer>): Map<string, Set<string>> {
+  const needs = new Map<string, Set<string>>();
   for (const disk of manifest.disks) {
     const ids = new Set<string>();
     const walk = (id: string, level: number): void => {
@@ -203,8 +217,9 @@ function addNeeds(needs: Map<string, Set<string>>, file: string, root: string, c
     };
     const clusters = clusterCount(disk.sizeBytes, disk.clusterSizeBytes);
     walk(hex(disk.mapRoot), mapLevels(clusters, manifest.mapFanout));
-    needs.set(`${backup}:${disk.name}`, ids);
+    needs.set(disk.name, ids);
   }
+  return needs;
 }
 
 function addNeedy(part: Part, root: string, needs: ReadonlyMap<string, ReadonlySet<string>>): void {

@@ -35,6 +35,7 @@ export async function inLanes<Task>(
   base: string,
   tasks: readonly Task[],
   work: (lane: Lane, task: Task) => Promise<string | undefined>,
+  lanes: number = LANES,
 ): Promise<string[]> {
   const queue = [...tasks];
   const complaints: string[] = [];
@@ -47,7 +48,7 @@ export async function inLanes<Task>(
       if (complaint !== undefined) complaints.push(complaint);
     }
   };
-  await Promise.all(Array.from({ length: LANES }, (_, number) => run(number)));
+  await Promise.all(Array.from({ length: lanes }, (_, number) => run(number)));
   return complaints;
 }
 

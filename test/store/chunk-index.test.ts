@@ -282,6 +282,28 @@ describe('an index in several hands', () => {
     }
   });
 
+  it('loses nothing that one process writes while others open and close', async () => {
+    const cacheDir = temporaryDirectory();
+    const writer = Child.start(
+      source(
+        cacheDir,
+        `for (let i = 0; i < 80; i++) await add(table('w' + i, 300)); console.log('written'); await index.close();`,
+      ),
+    );
+    const written = writer.line();
+    let done = false;
+    void written.then(() => {
+      done = true;
+    });
+    let opened = 0;
+    for (; !done || opened < 10; opened++) await (await ChunkIndex.open(cacheDir, STORE)).close();
+    expect(await written).toBe('written');
+    expect(await writer.end()).toBe(0);
+    const index = await openIndex(cacheDir);
+    expect(index.packs().size).toBe(80);
+    for (let i = 0; i < 80; i++) expectAll(index, sampleTable(`w${i}`, 300));
+  });
+
   it('may be opened twice in one process', async () => {
     const cacheDir = temporaryDirectory();
     const first = await openIndex(cacheDir);

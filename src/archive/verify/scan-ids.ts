@@ -7,7 +7,7 @@ import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.j
 import { decodeExtentHead, decodeExtentHeader, EXTENT_HEADER_BYTES } from '../../../formats/vmar/extent.js';
 import type { HashName } from '../../../formats/vmar/hash.js';
 
-/** The ids in the extents from the front up to the first that is not whole; a manifest's is its digest. */
+/** The ids in the extents from the front up to the first whose head is not whole; a manifest's is its digest. */
 export function scanIds(path: string, containerId: Uint8Array, hash: HashName): Uint8Array[] {
   const ids: Uint8Array[] = [];
   let fd: number;
