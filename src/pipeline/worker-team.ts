@@ -127,7 +127,10 @@ export class WorkerTeam {
   /** The first failure is final: what lies in the slots of tasks under way is unknown from here on. */
   #fail(failure: VmarError): void {
     this.#failure ??= failure;
-    const entries = [...this.#members.flatMap((member) => member.messages.splice(0).flat()), ...this.#waiting.splice(0)];
+    const entries = [
+      ...this.#members.flatMap((member) => member.messages.splice(0).flat()),
+      ...this.#waiting.splice(0),
+    ];
     this.#underWay = 0;
     if (this.#closing === undefined) for (const { worker } of this.#members) worker.unref();
     for (const entry of entries) entry.reject(this.#failure);

@@ -53,6 +53,7 @@ export class ChunkIndex {
   readonly #dataPath: string;
   #gets = 0;
   #failed = false;
+  #closed = false;
 
   private constructor(dbs: IndexDbs, environment: string, log: Log, files: IndexFiles | undefined) {
     this.#dbs = dbs;
@@ -217,8 +218,10 @@ export class ChunkIndex {
     }
   }
 
-  /** Waits for what is being written; nothing may be called afterwards. */
+  /** Waits for what is being written; nothing but `close` may be called afterwards. */
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     if (this.#files !== undefined) await this.#files.close();
     else await this.#dbs.env.close();
   }

@@ -77,21 +77,32 @@ export class IndexFiles {
   }
 
   static async #open(directory: string, storeUuid: Uint8Array, log: Log): Promise<IndexFiles> {
-    const store = toHex(storeUuid);
     const lockFd = makeDirectory(directory);
-    const gate = new IndexGate(statePaths(directory));
+    let gate: IndexGate | undefined;
     try {
-      const alone = await takeLock(lockFd, directory, store);
-      const dbs = await gate.run(() => {
-        return alone ? openAlone(directory, storeUuid, gate, log) : openBeside(directory, storeUuid, gate);
-      });
-      if (alone) await shareLock(lockFd, directory);
-      return new IndexFiles(directory, store, dbs, lockFd, gate);
+      gate = new IndexGate(statePaths(directory));
+      const opened = await IndexFiles.#openLocked(directory, storeUuid, lockFd, gate, log);
+      return new IndexFiles(directory, toHex(storeUuid), opened, lockFd, gate);
     } catch (error) {
-      gate.close();
+      gate?.close();
       closeSync(lockFd);
       throw openFailure(error, directory);
     }
+  }
+
+  static async #openLocked(
+    directory: string,
+    storeUuid: Uint8Array,
+    lockFd: number,
+    gate: IndexGate,
+    log: Log,
+  ): Promise<IndexDbs> {
+    const alone = await takeLock(lockFd, directory, toHex(storeUuid));
+    const dbs = await gate.run(() => {
+      return alone ? openAlone(directory, storeUuid, gate, log) : openBeside(directory, storeUuid, gate);
+    });
+    if (alone) await shareLock(lockFd, directory);
+    return dbs;
   }
 
   /** Called before anything is written. */
@@ -186,10 +197,10 @@ function indexBusy(directory: string): FailedError {
   });
 }
 
-function openBeside(directory: string, storeUuid: Uint8Array, gate: IndexGate): IndexDbs {
+async function openBeside(directory: string, storeUuid: Uint8Array, gate: IndexGate): Promise<IndexDbs> {
   const dbs = openThrough(gate, directory);
   if (claimFor(dbs, storeUuid)) return dbs;
-  void dbs.env.close();
+  await dbs.env.close();
   throw new FailedError('index-foreign', 'the chunk index in use is of another datastore or version', {
     object: directory,
     advice: 'End other vmar processes and run it again.',

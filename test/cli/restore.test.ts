@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Restored disks are their images, bit for bit; and what a restore refuses.
 
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Bench } from './bench.js';
 import { CLUSTER, makeImage, mixedImage, noise } from './images.js';
 
@@ -167,6 +168,26 @@ describe('vmar restore --disk', () => {
     }
     expect(existsSync(bench.path('o'))).toBe(false);
     expect(existsSync(bench.path('x'))).toBe(false);
+  });
+});
+
+describe('vmar restore onto a block device', () => {
+  const backing = makeImage(bench.path('backing'), 12 * CLUSTER, [{ at: 0, bytes: noise(12) }]);
+  const { status, stdout } = spawnSync('losetup', ['--find', '--show', backing], { encoding: 'utf8' });
+  const device = stdout?.trim();
+  if (status === 0) afterAll(() => spawnSync('losetup', ['-d', device]));
+  else console.warn('\n!!! losetup does not work here (it takes root): NOT TESTED: restores onto block devices\n');
+
+  it.skipIf(status !== 0)('writes data and zeros, and only with --overwrite', async () => {
+    expect(await bench.error(['restore', '5', '--disk', `d=${device}`])).toMatchObject({ exit: 1, object: device });
+    const { disks } = await bench.json(['restore', '5', '--disk', `d=${device}`, '--overwrite']);
+    expect(disks).toMatchObject([{ target: device, zero: 6 * CLUSTER }]);
+    const restored = readFileSync(device).subarray(0, 10 * CLUSTER + 1234);
+    expect(restored.equals(readFileSync(bench.path('a.raw')))).toBe(true);
+    expect(await bench.error(['restore', '100', '--disk', `scsi1=${device}`, '--overwrite'])).toMatchObject({
+      exit: 1,
+      code: 'target-too-small',
+    });
   });
 });
 

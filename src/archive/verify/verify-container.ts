@@ -6,7 +6,7 @@ import { FOOTER_BYTES } from '../../../formats/vmar/trailer.js';
 import type { Executor, VerifyDamage } from '../../pipeline/executor.js';
 import { TableSum } from '../../pipeline/table-sum.js';
 import type { ContainerReader } from '../../store/container-reader.js';
-import { framesIn, type FrameComparison, compareFrames, manifestIn } from './container-parts.js';
+import { compareFrames, type FrameComparison, framesIn, manifestIn, readable } from './container-parts.js';
 import type { Checked, DamageList } from './damage.js';
 import type { DamagedPlaces } from './damaged-places.js';
 import { reportLies, verifyTables } from './verify-tables.js';
@@ -38,7 +38,7 @@ export async function verifyContainer(wish: ContainerCheck): Promise<void> {
     if (walk !== undefined) {
       const isLying = tableSum !== undefined && !Buffer.from(tableSum).equals(walk.sum.bytes());
       reportLies(check, isLying, walk.lyingFrames);
-      checkCounts(check, walk);
+      checkFooter(check, walk);
     }
     checked.storedBytes += reader.fileBytes;
   } finally {
@@ -112,16 +112,19 @@ function* idsOf({ ids }: VerifyDamage): Generator<Uint8Array> {
 }
 
 /** The footer was written in one go with its seal, so this is a liar's, or a bug's. */
-function checkCounts({ reader, damage }: ContainerCheck, walked: ExtentsWalked): void {
-  const { extentCount, frameCount, chunkCount, rawBytes } = reader.footer;
+function checkFooter({ reader, damage }: ContainerCheck, walked: ExtentsWalked): void {
+  const { extentCount, frameCount, chunkCount, rawBytes, manifestExtentOffset: at } = reader.footer;
   const told = [extentCount, frameCount, chunkCount, rawBytes].join(', ');
   const found = [walked.extents, walked.frames, walked.chunks, walked.rawBytes].join(', ');
-  if (told === found) return;
-  damage.add({
-    file: reader.path,
-    offsetBytes: reader.fileBytes - FOOTER_BYTES,
-    lengthBytes: FOOTER_BYTES,
-    kind: 'container',
-    problem: `the footer counts ${told} extents, frames, chunks and bytes where there are ${found}`,
-  });
+  const problems: string[] = [];
+  if (told !== found) problems.push(`the footer counts ${told} extents, frames, chunks and bytes where there are ${found}`);
+  if (at !== 0 && readable(() => reader.extentHead(at))?.content !== MANIFEST_CONTENT) {
+    problems.push(`the footer says that there is a manifest at ${at}, and there is none`);
+  }
+  if (problems.length === 0) return;
+  const range = { offsetBytes: reader.fileBytes - FOOTER_BYTES, lengthBytes: FOOTER_BYTES };
+  damage.add({ file: reader.path, ...range, kind: 'container', problem: problems.join('; ') });
 }
+
+/** Of an extent. */
+const MANIFEST_CONTENT = 3;
