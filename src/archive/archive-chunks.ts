@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The chunks of one self-contained archive: its own table is the index.
 
-import { VmarError } from '../base/errors.js';
 import type { HashName } from '../../formats/vmar/hash.js';
+import { VmarError } from '../base/errors.js';
 import type { ContainerReader } from '../store/container-reader.js';
 import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
 

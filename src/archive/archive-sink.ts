@@ -4,19 +4,19 @@
 // Guarantees, as DumpSink states them: nothing is visible before `finish` resolves, everything is durable after it.
 // Clusters are looked at in the order in which they were dumped, so frames lie in the order of the disk.
 
-import { BugError, FailedError, UsageError } from '../base/errors.js';
 import type { ChunkEntry } from '../../formats/vmar/extent.js';
 import { chunkContext, createHasher, type Hasher } from '../../formats/vmar/hash.js';
 import { clusterCount } from '../../formats/vmar/map.js';
-import type { ManifestDisk } from '../../formats/vmar/manifest.js';
+import { BugError, FailedError, UsageError } from '../base/errors.js';
+import { readAhead } from '../base/syscalls.js';
 import type { CompressedFrame, Executor, IntakeResult } from '../pipeline/executor.js';
 import type { Slot, SlotPool } from '../pipeline/slots.js';
-import { readAhead } from '../base/syscalls.js';
 import type { BackupDescription, BlockDevice, DumpResult, DumpSink } from '../plugin-api.js';
-import { SAME_AS_PARENT, ZERO } from '../plugin-api.js';
+import { type SAME_AS_PARENT, ZERO } from '../plugin-api.js';
 import { DiskIntake } from './disk-intake.js';
 import { Foresight } from './foresight.js';
 import { FrameBuilder, type FrameOutput, type NewChunk } from './frame-builder.js';
+import { draftManifest } from './manifest-draft.js';
 import { Scratch } from './scratch.js';
 import type { Vault } from './vault.js';
 
@@ -82,7 +82,10 @@ export class ArchiveSink implements DumpSink {
     await this.#guard(async () => {
       const { timeSeconds, parents } = await this.#vault.begin(backup);
       this.#timeSeconds = timeSeconds;
-      this.#foresight = new Foresight(this.#machine.frameSlots, parents.every((parent) => parent === undefined));
+      this.#foresight = new Foresight(
+        this.#machine.frameSlots,
+        parents.every((parent) => parent === undefined),
+      );
       this.#disks = backup.disks.map((description, index) => {
         const scratch = new Scratch(this.#vault.scratchDirectory);
         this.#scratches.push(scratch);
@@ -226,7 +229,8 @@ export class ArchiveSink implements DumpSink {
       for (const disk of this.#disks) roots.push(await disk.finish());
       await this.#data.finish();
       await this.#maps.finish();
-      const backup = await this.#vault.commit(this.#draft(roots));
+      const made = { timeSeconds: this.#timeSeconds, startedMillis: this.#startedMillis };
+      const backup = await this.#vault.commit(draftManifest(this.#backup!, this.#vault, this.#disks, roots, made));
       this.#end('ended');
       return { backup, disks: this.#disks.map((disk) => disk.counts()) };
     });
@@ -364,35 +368,6 @@ export class ArchiveSink implements DumpSink {
         }
         await output.add(part, release);
       },
-    };
-  }
-
-  #draft(roots: readonly Uint8Array[]) {
-    const backup = this.#backup!;
-    const disks = this.#disks.map((intake, index): ManifestDisk => {
-      const { name, sizeBytes, ...counts } = intake.counts();
-      const { kind, bitmapName, fullReason, forceShared } = backup.disks[index]!;
-      return {
-        ...{ name, kind, sizeBytes, clusterSizeBytes: this.clusterSizeBytes, mapRoot: roots[index]! },
-        ...{ bitmapName: bitmapName ?? '', fullReason: fullReason ?? '', forceShared: forceShared ?? false },
-        ...counts,
-      };
-    });
-    return {
-      namespace: backup.namespace,
-      guestType: 'vm' as const,
-      guestId: backup.guestId,
-      guestName: backup.guestName ?? '',
-      guestUuid: backup.guestUuid ?? new Uint8Array(0),
-      timeSeconds: this.#timeSeconds,
-      source: backup.source,
-      sourceUuid: backup.sourceUuid ?? new Uint8Array(0),
-      disks,
-      configs: backup.configs,
-      consistency: backup.consistency,
-      hash: this.#vault.hash,
-      mapFanout: this.#vault.fanout,
-      startedMillis: this.#startedMillis,
     };
   }
 }

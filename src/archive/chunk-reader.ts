@@ -3,11 +3,11 @@
 // the pipeline's workers instead (restore.ts).
 
 import zstd from 'zstd-napi/binding.js';
-import { bytesEqual, toHex } from '../base/bytes.js';
-import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import { chunkContext, createHasher, type Hasher, sealer } from '../../formats/vmar/hash.js';
 import { MAX_FRAME_BYTES, MAX_MANIFEST_BYTES } from '../../formats/vmar/limits.js';
 import type { TableFrame } from '../../formats/vmar/trailer.js';
+import { bytesEqual, toHex } from '../base/bytes.js';
+import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import type { ContainerReader } from '../store/container-reader.js';
 import { PageCache } from '../store/page-cache.js';
 import type { ChunkPlace, ChunkSource } from './chunk-source.js';
@@ -39,7 +39,8 @@ export function readFrame(container: ContainerReader, frame: TableFrame): Uint8A
   } catch (error) {
     throw new DamageError('frame-damaged', 'a frame cannot be decompressed', { ...facts, cause: error });
   }
-  if (length !== frame.rawBytes) throw new DamageError('frame-damaged', 'a frame has another length than it says', facts);
+  if (length !== frame.rawBytes)
+    throw new DamageError('frame-damaged', 'a frame has another length than it says', facts);
   return raw;
 }
 

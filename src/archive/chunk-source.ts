@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Where chunks are found: in the packs of a datastore, or in one archive. Readers of backups are written against this.
 
-import type { VmarError } from '../base/errors.js';
 import type { HashName } from '../../formats/vmar/hash.js';
+import type { VmarError } from '../base/errors.js';
 import type { ContainerReader } from '../store/container-reader.js';
 
 /** Where a chunk lies. Not trusted by anyone: whoever reads it checks the chunk's id. */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The chunks of a datastore: the index says where one should be, the packs' own tables where it is.
 
+import type { HashName } from '../../formats/vmar/hash.js';
 import { fromHex } from '../base/bytes.js';
 import { BugError, DamageError, NotFoundError, VmarError } from '../base/errors.js';
-import type { HashName } from '../../formats/vmar/hash.js';
 import type { ChunkIndex } from '../store/chunk-index.js';
 import type { ContainerReader } from '../store/container-reader.js';
 import type { Datastore } from '../store/datastore.js';
@@ -86,7 +86,8 @@ export class DatastoreChunks implements ChunkSource {
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       // A damaged pack is not the index's fault; verify tells of it.
-      if (!(error instanceof DamageError)) log.warn(`${error.message}; it was wrong about pack ${packId}, and stays so`);
+      if (!(error instanceof DamageError))
+        log.warn(`${error.message}; it was wrong about pack ${packId}, and stays so`);
     }
   }
 

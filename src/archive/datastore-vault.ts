@@ -6,18 +6,19 @@
 // rests on was looked for once more.
 
 import { existsSync } from 'node:fs';
-import { toHex } from '../base/bytes.js';
-import { FailedError, VmarError } from '../base/errors.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import { encodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
+import { toHex } from '../base/bytes.js';
+import { FailedError, VmarError } from '../base/errors.js';
 import type { BackupDescription } from '../plugin-api.js';
-import { formatBackupId, type GuestRef } from '../store/backup-id.js';
+import { type BackupRef, formatBackupId, type GuestRef } from '../store/backup-id.js';
 import type { Datastore } from '../store/datastore.js';
-import { directoryPath, manifestPath, packDirectory, type PackId } from '../store/layout.js';
+import { directoryPath, manifestPath, type PackId, packDirectory } from '../store/layout.js';
 import { type Lock, lockGuest } from '../store/locks.js';
 import { commitManifest, latestBackup, readManifest } from '../store/manifests.js';
 import { PackStream } from '../store/pack-stream.js';
 import type { Session } from '../store/session.js';
+import { writeSidecar } from '../store/sidecars.js';
 import { DatastoreChunks } from './datastore-chunks.js';
 import type { FrameOutput } from './frame-builder.js';
 import { KnownChunks } from './known-chunks.js';
@@ -36,7 +37,7 @@ export interface DatastoreVaultOptions {
 }
 
 /**
- * Begins a session and takes the guest's lock; both are given up by `commit` or `abort`.
+ * Takes the guest's lock and begins a session; both are given up by `commit` or `abort`.
  * @throws BusyError if another process holds the guest.
  */
 export async function openDatastoreVault(
@@ -45,16 +46,19 @@ export async function openDatastoreVault(
   options: DatastoreVaultOptions,
 ): Promise<Vault> {
   const ref: GuestRef = { namespace: guest.namespace, guestType: 'vm', guestId: guest.guestId };
-  const session = await store.beginSession('backup');
-  let lock: Lock | undefined;
+  const { waitSeconds, signal } = options;
+  store.checkWritable();
+  // The lock first: a session that only waits would hold up whoever waits for sessions to end.
+  const wait = signal === undefined ? { waitSeconds } : { waitSeconds, signal };
+  const lock = await lockGuest(store.fs, store.root, ref, wait);
+  let session: Session | undefined;
   try {
-    const { waitSeconds, signal } = options;
-    lock = await lockGuest(store.fs, store.root, ref, signal === undefined ? { waitSeconds } : { waitSeconds, signal });
+    session = await store.beginSession('backup');
     const chunks = await DatastoreChunks.open(store);
     return new DatastoreVault(store, session, lock, ref, chunks, options.writerId ?? new Uint8Array(16));
   } catch (error) {
-    await lock?.release();
-    await session.end();
+    await lock.release();
+    await session?.end();
     throw error;
   }
 }
@@ -76,6 +80,7 @@ class DatastoreVault implements Vault {
   readonly #dataPacks: PackStream;
   readonly #mapPacks: PackStream;
   #parent: Parent | undefined;
+  #labels: ReadonlyMap<string, string> = new Map();
   #usesParent = false;
 
   constructor(
@@ -107,6 +112,7 @@ class DatastoreVault implements Vault {
   }
 
   async begin(backup: BackupDescription): Promise<VaultBegin> {
+    this.#labels = backup.labels ?? this.#labels;
     this.#parent = await this.#readParent();
     const parents = await parentMaps(this.#chunks, this.#parent, backup, this.clusterSizeBytes, this.#store.log);
     let { timeSeconds } = backup;
@@ -152,6 +158,7 @@ class DatastoreVault implements Vault {
     const ref = await commitManifest(this.#store, this.#session, this.#guest, draft.timeSeconds, (timeSeconds) =>
       timeSeconds === draft.timeSeconds ? bytes : encodeManifest({ ...manifest, timeSeconds }),
     );
+    await this.#writeLabels(ref);
     await this.#end();
     return formatBackupId(ref);
   }
@@ -166,8 +173,23 @@ class DatastoreVault implements Vault {
     const durable = new Set([...own, ...(this.#parent?.manifest.packs ?? [])]);
     const hit = [...this.#known.packsHit].filter((packId) => !durable.has(packId));
     if (hit.length === 0) return;
-    for (const directory of new Set(hit.map((packId) => packDirectory(root, packId)))) await fs.fsyncDirectory(directory);
+    for (const directory of new Set(hit.map((packId) => packDirectory(root, packId))))
+      await fs.fsyncDirectory(directory);
     await fs.fsyncDirectory(directoryPath(root, 'packs'));
+  }
+
+  /** Under the same lock as the commit. A backup without its labels is a backup: that they failed is said, no more. */
+  async #writeLabels(ref: BackupRef): Promise<void> {
+    const labels = this.#labels;
+    if (labels.size === 0) return;
+    try {
+      const { digest } = await readManifest(this.#store.root, ref);
+      const sidecar = { manifestDigest: digest, labels, notes: '', isProtected: false };
+      await writeSidecar(this.#store, this.#session, ref, sidecar, this.hash);
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      this.#store.log.warn(`${formatBackupId(ref)} is made, but without its labels: ${error.message}`);
+    }
   }
 
   #packs(): PackId[] {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // One disk of a backup on its way into an archive: its map under construction, its parent, its counts.
 
-import { DamageError, UsageError } from '../base/errors.js';
 import { clusterCount, ZERO_ID } from '../../formats/vmar/map.js';
+import { DamageError, UsageError } from '../base/errors.js';
 import type { DiskCounts, DiskDescription } from '../plugin-api.js';
 import { MapBuilder } from './map-builder.js';
 import type { MapPage, MapReader } from './map-reader.js';
@@ -128,7 +128,9 @@ export class DiskIntake {
     const clusters = clusterCount(sizeBytes, this.#options.clusterSizeBytes);
     const map = this.#newMap(sizeBytes);
     if (stream.clusters > clusters) {
-      throw new UsageError('cluster-outside', `the stream ${this.name} ends before its last cluster`, { object: this.name });
+      throw new UsageError('cluster-outside', `the stream ${this.name} ends before its last cluster`, {
+        object: this.name,
+      });
     }
     for (let cluster = 0; cluster < clusters; cluster++) {
       const id = stream.get(cluster);

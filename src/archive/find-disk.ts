@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A disk of a backup by the name that a user gives it: `drive-scsi0` in full, or `scsi0` where that is unique.
 
-import { NotFoundError, UsageError } from '../base/errors.js';
 import type { Manifest, ManifestDisk } from '../../formats/vmar/manifest.js';
+import { NotFoundError, UsageError } from '../base/errors.js';
 
 /** @throws NotFoundError if no disk has the name, UsageError if several end in it. */
 export function findDisk(manifest: Manifest, name: string): ManifestDisk {

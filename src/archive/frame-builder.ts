@@ -3,9 +3,9 @@
 // came. Chunks are not copied here while most of a slot is new: the worker gathers them; a few chunks out of many slots
 // are copied together, so that the slots go back to the source at once.
 
+import type { ChunkEntry } from '../../formats/vmar/extent.js';
 import { FailedError } from '../base/errors.js';
 import { copyBytes } from '../base/syscalls.js';
-import type { ChunkEntry } from '../../formats/vmar/extent.js';
 import type { CompressedFrame, Executor, Piece } from '../pipeline/executor.js';
 import type { Slot, SlotPool } from '../pipeline/slots.js';
 import type { FramePart } from '../store/container-writer.js';
@@ -139,11 +139,7 @@ export class FrameBuilder {
     compressed.catch(() => into.release());
   }
 
-  async #handOn(
-    frame: CompressedFrame,
-    into: Slot,
-    chunks: readonly ChunkEntry[],
-  ): Promise<void> {
+  async #handOn(frame: CompressedFrame, into: Slot, chunks: readonly ChunkEntry[]): Promise<void> {
     if (this.#failure !== undefined) {
       into.release();
       return;

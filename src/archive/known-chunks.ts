@@ -2,9 +2,9 @@
 // What need not be stored again: chunks on their way into this run's packs, and chunks of earlier packs, each looked up
 // in that pack's own table before it is believed.
 
+import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
 import { VmarError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
-import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
 import type { PackId } from '../store/layout.js';
 import type { DatastoreChunks } from './datastore-chunks.js';
 
@@ -62,4 +62,3 @@ export class KnownChunks {
 function keyOf(id: Uint8Array): string {
   return Buffer.from(id.buffer, id.byteOffset, 32).toString('latin1', 0, 32);
 }
-

@@ -35,8 +35,17 @@ export function createMachine(options: MachineOptions): Machine {
   const shape = { slotBytes, clusterSizeBytes };
   const sourceSlots = new SlotPool({ ...shape, count: Math.max(4 + workers, Math.floor(SOURCE_BYTES / slotBytes)) });
   const gatherSlots = new SlotPool({ ...shape, count: GATHER_SLOTS });
-  const frameSlots = new SlotPool({ ...shape, count: Math.max(8, Math.floor((FRAME_SLOTS * FRAME_BYTES) / slotBytes)) });
-  const executor = createExecutor({ workers, hash, level, clusterSizeBytes, pools: [sourceSlots, gatherSlots, frameSlots] });
+  const frameSlots = new SlotPool({
+    ...shape,
+    count: Math.max(8, Math.floor((FRAME_SLOTS * FRAME_BYTES) / slotBytes)),
+  });
+  const executor = createExecutor({
+    workers,
+    hash,
+    level,
+    clusterSizeBytes,
+    pools: [sourceSlots, gatherSlots, frameSlots],
+  });
   return {
     executor,
     sourceSlots,

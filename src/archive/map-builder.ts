@@ -3,9 +3,9 @@
 // a page under way is in memory while few are, and in scratch when many are, so memory does not grow with the disk
 // beyond one bit for each page (a 128th of a bit for each cluster).
 
+import { mapLevels, pageCount, pageEntries, ZERO_ID } from '../../formats/vmar/map.js';
 import { isAllZero } from '../base/bytes.js';
 import { BugError, UsageError } from '../base/errors.js';
-import { mapLevels, pageCount, pageEntries, ZERO_ID } from '../../formats/vmar/map.js';
 import { MapNode, nodeRecordBytes } from './map-node.js';
 import type { Scratch } from './scratch.js';
 
@@ -40,7 +40,9 @@ export class MapBuilder {
   constructor(options: MapBuilderOptions) {
     this.#options = options;
     this.levels = mapLevels(options.clusters, options.fanout);
-    this.#spilled = new Uint8Array(Math.ceil((this.levels === 0 ? 0 : pageCount(1, options.clusters, options.fanout)) / 8));
+    this.#spilled = new Uint8Array(
+      Math.ceil((this.levels === 0 ? 0 : pageCount(1, options.clusters, options.fanout)) / 8),
+    );
     if (options.clusters === 0) this.#root = ZERO_ID;
   }
 
@@ -170,7 +172,9 @@ export class MapBuilder {
 
   #incomplete(): UsageError {
     const { disk } = this.#options;
-    return new UsageError('clusters-missing', `disk ${disk} is incomplete: not every cluster was dumped`, { object: disk });
+    return new UsageError('clusters-missing', `disk ${disk} is incomplete: not every cluster was dumped`, {
+      object: disk,
+    });
   }
 
   #twice(cluster: number): UsageError {

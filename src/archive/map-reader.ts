@@ -2,9 +2,9 @@
 // Reads the map of one disk: pages by level and number, ids by cluster. Every page is checked against the id in the page
 // above, so what it gives is what the manifest's root stands for, or a DamageError.
 
+import { clusterCount, mapLevels, pageEntries, ZERO_ID } from '../../formats/vmar/map.js';
 import { divideUp } from '../base/checked.js';
 import { DamageError } from '../base/errors.js';
-import { clusterCount, mapLevels, pageEntries, ZERO_ID } from '../../formats/vmar/map.js';
 import type { ChunkReader } from './chunk-reader.js';
 
 /** Pages kept: 1 MiB at a fan-out of 128. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // One backup to read from, wherever it lies: in a datastore or in an archive of its own.
 
-import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../../formats/vmar/extent.js';
 import { decodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
 import type { Sidecar } from '../../formats/vmar/sidecar.js';
+import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import { formatBackupId, resolveBackup } from '../store/backup-id.js';
 import { ContainerReader } from '../store/container-reader.js';
 import type { Datastore } from '../store/datastore.js';

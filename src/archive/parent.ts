@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The parent of a new backup: the guest's latest, if what it rests on is still there.
 
-import { VmarError } from '../base/errors.js';
 import type { Manifest } from '../../formats/vmar/manifest.js';
+import { VmarError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { BackupDescription } from '../plugin-api.js';
 import { ChunkReader } from './chunk-reader.js';
@@ -81,6 +81,8 @@ async function isReadable(map: MapReader): Promise<boolean> {
 function restsOnSoundPacks(chunks: DatastoreChunks, parent: Parent, log: Log): boolean {
   const missing = parent.manifest.packs.find((packId) => chunks.pack(packId) === undefined);
   if (missing === undefined) return true;
-  log.warn(`the previous backup is not used for comparison: its pack ${missing} is gone or damaged (see \`vmar verify\`)`);
+  log.warn(
+    `the previous backup is not used for comparison: its pack ${missing} is gone or damaged (see \`vmar verify\`)`,
+  );
   return false;
 }

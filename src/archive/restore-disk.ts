@@ -7,7 +7,7 @@
 // target's own flush.
 
 import { DamageError, VmarError } from '../base/errors.js';
-import type { ExtractReport, Executor } from '../pipeline/executor.js';
+import type { Executor, ExtractReport } from '../pipeline/executor.js';
 import type { ChunkReader } from './chunk-reader.js';
 import type { ChunkSource } from './chunk-source.js';
 import type { MapReader } from './map-reader.js';
@@ -131,7 +131,12 @@ class DiskRestore {
     const { container, frames } = batch;
     const { fd, directFd, alignment } = target;
     container.pin();
-    const job = { fd: container.fd, object: container.path, frames, target: { kind: 'file' as const, fd, directFd, alignment } };
+    const job = {
+      fd: container.fd,
+      object: container.path,
+      frames,
+      target: { kind: 'file' as const, fd, directFd, alignment },
+    };
     const done = executor
       .extract(job)
       .finally(() => container.unpin())

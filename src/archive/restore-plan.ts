@@ -61,7 +61,8 @@ export class RestorePlanner {
     const offsetBytes = firstCluster * this.#clusterSizeBytes;
     const end = Math.min(this.#sizeBytes, (firstCluster + count) * this.#clusterSizeBytes);
     const last = this.#zeros.at(-1);
-    if (last !== undefined && last.offsetBytes + last.lengthBytes === offsetBytes) last.lengthBytes = end - last.offsetBytes;
+    if (last !== undefined && last.offsetBytes + last.lengthBytes === offsetBytes)
+      last.lengthBytes = end - last.offsetBytes;
     else this.#zeros.push({ offsetBytes, lengthBytes: end - offsetBytes });
   }
 

@@ -22,7 +22,6 @@ import type { Context } from './context.js';
 import { openStore } from './open-store.js';
 import { Progress } from './progress.js';
 import { secondsSinceStart } from './seconds.js';
-import { writeLabels } from './write-labels.js';
 
 type Configs = BackupDescription['configs'];
 
@@ -42,21 +41,11 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
       return await backUp(context, wish, configs, vault, machine, stop.signal);
     };
     const result = await context.interrupts.during(() => stop.abort(), work);
-    if (store !== undefined) await label(context, store, result.backup, wish.labels);
     tellBackup(context, wish, result, secondsSinceStart());
     return EXIT.done;
   } finally {
     await machine.close();
     await store?.close();
-  }
-}
-
-async function label(context: Context, store: Datastore, backup: string, labels: BackupWish['labels']): Promise<void> {
-  try {
-    await writeLabels(store, backup, labels);
-  } catch (error) {
-    context.log.warn(`${backup} is made, but without its labels`);
-    throw error;
   }
 }
 

@@ -5,9 +5,7 @@
 // Reads are synchronous: pages are 16 KiB and mostly cached, and the callers are either in a hot loop where a promise
 // would cost more than the read, or in no hurry.
 
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { compareBytes } from '../base/bytes.js';
-import { BugError, DamageError, FailedError, NotFoundError, systemErrorCode } from '../base/errors.js';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import {
   CONTAINER_HEADER_BYTES,
   type ContainerHeader,
@@ -20,8 +18,8 @@ import {
   decodeFooter,
   decodeTableChunk,
   decodeTableFrame,
-  type Footer,
   FOOTER_BYTES,
+  type Footer,
   FRAMES_PER_PAGE,
   openTablePage,
   TABLE_CHUNK_BYTES,
@@ -30,6 +28,8 @@ import {
   type TableFrame,
   tablePageOffset,
 } from '../../formats/vmar/trailer.js';
+import { compareBytes } from '../base/bytes.js';
+import { BugError, DamageError, FailedError, NotFoundError, systemErrorCode } from '../base/errors.js';
 import { PageCache } from './page-cache.js';
 
 /** Table pages kept per process: 32 MiB. */
@@ -68,7 +68,9 @@ export class ContainerReader {
   static open(path: string): ContainerReader {
     const fd = openForReading(path);
     try {
-      const fileBytes = fstatSync(fd).size;
+      const stat = fstatSync(fd);
+      if (!stat.isFile()) throw new FailedError('not-a-file', 'this is not a file', { object: path });
+      const fileBytes = stat.size;
       if (fileBytes < CONTAINER_HEADER_BYTES + FOOTER_BYTES) {
         throw new DamageError('container-cut', 'the file is too short to be a container', {
           object: path,
@@ -178,7 +180,14 @@ export class ContainerReader {
 
   /** The verified entries of page `page` of the chunk table, end to end. */
   chunkPage(page: number): Uint8Array {
-    return this.#page('c', this.footer.chunkTableOffset, page, this.footer.chunkCount, TABLE_CHUNK_BYTES, CHUNKS_PER_PAGE);
+    return this.#page(
+      'c',
+      this.footer.chunkTableOffset,
+      page,
+      this.footer.chunkCount,
+      TABLE_CHUNK_BYTES,
+      CHUNKS_PER_PAGE,
+    );
   }
 
   get chunkPageCount(): number {
@@ -194,13 +203,27 @@ export class ContainerReader {
       });
     }
     const page = Math.floor(index / FRAMES_PER_PAGE);
-    const entries = this.#page('f', this.footer.frameTableOffset, page, this.footer.frameCount, TABLE_FRAME_BYTES, FRAMES_PER_PAGE);
+    const entries = this.#page(
+      'f',
+      this.footer.frameTableOffset,
+      page,
+      this.footer.frameCount,
+      TABLE_FRAME_BYTES,
+      FRAMES_PER_PAGE,
+    );
     return decodeTableFrame(entries, (index % FRAMES_PER_PAGE) * TABLE_FRAME_BYTES, this.path);
   }
 
   /** The verified entries of page `page` of the frame table, end to end. */
   framePage(page: number): Uint8Array {
-    return this.#page('f', this.footer.frameTableOffset, page, this.footer.frameCount, TABLE_FRAME_BYTES, FRAMES_PER_PAGE);
+    return this.#page(
+      'f',
+      this.footer.frameTableOffset,
+      page,
+      this.footer.frameCount,
+      TABLE_FRAME_BYTES,
+      FRAMES_PER_PAGE,
+    );
   }
 
   get framePageCount(): number {
@@ -215,7 +238,14 @@ export class ContainerReader {
     return decodeExtentHead(this.readBytes(offsetBytes, headBytes), this.header.hash, context);
   }
 
-  #page(table: string, tableOffset: number, page: number, count: number, entryBytes: number, perPage: number): Uint8Array {
+  #page(
+    table: string,
+    tableOffset: number,
+    page: number,
+    count: number,
+    entryBytes: number,
+    perPage: number,
+  ): Uint8Array {
     const key = `${this.#cacheKey}${table}${page}`;
     const cached = sharedCache.get(key);
     if (cached !== undefined) return cached;
@@ -270,7 +300,8 @@ function readPiece(fd: number, into: Buffer, at: number, position: number, path:
 
 function openForReading(path: string): number {
   try {
-    return openSync(path, 'r');
+    // Without O_NONBLOCK a FIFO would wait here for a writer.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === 'ENOENT') throw new NotFoundError('no-such-file', 'no such file', { object: path, cause: error });
@@ -280,7 +311,9 @@ function openForReading(path: string): number {
 
 /** The first 48 bits of an id as a fraction of the id space. */
 function idRank(id: Uint8Array): number {
-  return ((id[0]! * 256 + id[1]!) * 2 ** 32 + (((id[2]! << 24) | (id[3]! << 16) | (id[4]! << 8) | id[5]!) >>> 0)) / 2 ** 48;
+  return (
+    ((id[0]! * 256 + id[1]!) * 2 ** 32 + (((id[2]! << 24) | (id[3]! << 16) | (id[4]! << 8) | id[5]!) >>> 0)) / 2 ** 48
+  );
 }
 
 function interpolate(low: number, high: number, lowRank: number, highRank: number, rank: number): number {

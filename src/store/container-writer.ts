@@ -8,10 +8,10 @@ import { type ContainerHeader, encodeContainerHeader } from '../../formats/vmar/
 import {
   CHUNK_ENTRY_BYTES,
   type ChunkEntry,
-  encodeExtentHead,
-  FRAME_ENTRY_BYTES,
   EXTENT_HEADER_BYTES,
   type ExtentContent,
+  encodeExtentHead,
+  FRAME_ENTRY_BYTES,
   type FrameEntry,
 } from '../../formats/vmar/extent.js';
 import { ID_BYTES, SEAL_BYTES } from '../../formats/vmar/hash.js';

@@ -7,7 +7,7 @@ import { checkFeatures } from '../../formats/vmar/features.js';
 import { decodeSuperblock, type Superblock } from '../../formats/vmar/superblock.js';
 import { DamageError, FailedError, NotFoundError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
-import { ChunkIndex } from './chunk-index.js';
+import type { ChunkIndex } from './chunk-index.js';
 import type { StoreFs } from './fs.js';
 import { type PackId, superblockPath } from './layout.js';
 import { RealFs } from './real-fs.js';
@@ -41,14 +41,17 @@ export class Datastore {
     this.log = options.log ?? SILENT;
   }
 
+  /** @throws FailedError if the store has a feature that this version may only read. */
+  checkWritable(): void {
+    checkFeatures(this.superblock.features, superblockPath(this.root), { forWriting: true });
+  }
+
   /**
    * Begins a session; nothing of the datastore is used outside of one by whoever must not lose it meanwhile.
    * @throws FailedError if the session would write and the store has a feature that we may only read.
    */
   async beginSession(kind: SessionKind): Promise<Session> {
-    if (kind !== 'read') {
-      checkFeatures(this.superblock.features, superblockPath(this.root), { forWriting: true });
-    }
+    if (kind !== 'read') this.checkWritable();
     return await Session.begin(this, kind);
   }
 
@@ -67,6 +70,8 @@ export class Datastore {
   }
 
   async #openIndex(): Promise<ChunkIndex> {
+    // LMDB takes a while to load, and lists and the like do without it.
+    const { ChunkIndex } = await import('./chunk-index.js');
     const index = await ChunkIndex.open(this.cacheDir, this.superblock, this.log);
     try {
       await this.#reconcile(index);

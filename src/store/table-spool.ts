@@ -127,7 +127,8 @@ function sortEntries(run: Buffer, entryBytes: number, keyBytes: number): Buffer 
   }
   order.sort((a, b) => ranks[a]! - ranks[b]! || compareAt(run, a * entryBytes, b * entryBytes, keyBytes) || a - b);
   const sorted = Buffer.allocUnsafe(run.length);
-  for (let i = 0; i < count; i++) run.copy(sorted, i * entryBytes, order[i]! * entryBytes, (order[i]! + 1) * entryBytes);
+  for (let i = 0; i < count; i++)
+    run.copy(sorted, i * entryBytes, order[i]! * entryBytes, (order[i]! + 1) * entryBytes);
   return sorted;
 }
 
@@ -187,7 +188,8 @@ class RunCursor {
     let got = 0;
     while (got < wanted) {
       const n = readSync(this.#fd, piece, got, wanted - got, this.#readAt + got);
-      if (n === 0) throw new FailedError('scratch-short', 'a scratch file of this run got shorter', { advice: 'Run it again.' });
+      if (n === 0)
+        throw new FailedError('scratch-short', 'a scratch file of this run got shorter', { advice: 'Run it again.' });
       got += n;
     }
     this.#piece = piece;

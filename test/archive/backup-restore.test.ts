@@ -17,7 +17,8 @@ function randomDisk(seed: number, sizeBytes: number): Uint8Array {
     if (what === 0) continue;
     if (what === 1) piece.set(random.bytes(piece.byteLength));
     else if (what === 2) piece.fill(random.integer(1, 255));
-    else if (what === 3) Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength).fill(`text ${random.integer(0, 20)} `);
+    else if (what === 3)
+      Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength).fill(`text ${random.integer(0, 20)} `);
     else if (at >= CLUSTER && piece.byteLength === CLUSTER) piece.set(content.subarray(0, CLUSTER));
   }
   return content;

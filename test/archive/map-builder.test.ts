@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { mkdtempSync } from 'node:fs';
-import { scratchDirectory } from '../base/scratch.js';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { MapBuilder } from '#vmar/src/archive/map-builder.js';
 import { Scratch } from '#vmar/src/archive/scratch.js';
 import { seededRandom } from '../base/random.js';
+import { scratchDirectory } from '../base/scratch.js';
 
 const ZERO = Buffer.alloc(32);
 const base = scratchDirectory();
@@ -54,38 +54,41 @@ function builder(clusters: number, fanout: number) {
 }
 
 describe('MapBuilder', () => {
-  it.each([1, 2, 3, 4, 5, 6, 7, 8])('gives the root of the definition, in any order and by ranges (seed %i)', async (seed) => {
-    const random = seededRandom(seed);
-    const fanout = 16;
-    const clusters = random.integer(1, 5000);
-    const ids = Array.from({ length: clusters }, () => (random.oneIn(3) ? ZERO : Buffer.from(random.bytes(32))));
-    for (let runs = 0; runs < 5; runs++) {
-      const first = random.integer(0, clusters - 1);
-      const end = Math.min(clusters, first + random.integer(1, 2000));
-      for (let at = first; at < end; at++) ids[at] = ZERO;
-    }
-    const { map, scratch } = builder(clusters, fanout);
-    const steps: (() => Promise<void>)[] = [];
-    for (let at = 0; at < clusters; ) {
-      let end = at;
-      while (end < clusters && ids[end] === ZERO) end++;
-      const first = at;
-      const count = end - at;
-      if (count > 1) steps.push(() => map.setRange(first, count, undefined));
-      else steps.push(async () => map.set(first, ids[first] === ZERO ? undefined : ids[first]));
-      at = Math.max(end, at + 1);
-    }
-    for (let i = steps.length - 1; i > 0; i--) {
-      const j = random.integer(0, i);
-      [steps[i], steps[j]] = [steps[j]!, steps[i]!];
-    }
-    for (const step of steps) {
-      await step();
-      if (random.oneIn(8)) await map.drain();
-    }
-    expect(Buffer.from(await map.finish()).toString('hex')).toBe(Buffer.from(rootOf(ids, fanout)).toString('hex'));
-    scratch.close();
-  });
+  it.each([1, 2, 3, 4, 5, 6, 7, 8])(
+    'gives the root of the definition, in any order and by ranges (seed %i)',
+    async (seed) => {
+      const random = seededRandom(seed);
+      const fanout = 16;
+      const clusters = random.integer(1, 5000);
+      const ids = Array.from({ length: clusters }, () => (random.oneIn(3) ? ZERO : Buffer.from(random.bytes(32))));
+      for (let runs = 0; runs < 5; runs++) {
+        const first = random.integer(0, clusters - 1);
+        const end = Math.min(clusters, first + random.integer(1, 2000));
+        for (let at = first; at < end; at++) ids[at] = ZERO;
+      }
+      const { map, scratch } = builder(clusters, fanout);
+      const steps: (() => Promise<void>)[] = [];
+      for (let at = 0; at < clusters; ) {
+        let end = at;
+        while (end < clusters && ids[end] === ZERO) end++;
+        const first = at;
+        const count = end - at;
+        if (count > 1) steps.push(() => map.setRange(first, count, undefined));
+        else steps.push(async () => map.set(first, ids[first] === ZERO ? undefined : ids[first]));
+        at = Math.max(end, at + 1);
+      }
+      for (let i = steps.length - 1; i > 0; i--) {
+        const j = random.integer(0, i);
+        [steps[i], steps[j]] = [steps[j]!, steps[i]!];
+      }
+      for (const step of steps) {
+        await step();
+        if (random.oneIn(8)) await map.drain();
+      }
+      expect(Buffer.from(await map.finish()).toString('hex')).toBe(Buffer.from(rootOf(ids, fanout)).toString('hex'));
+      scratch.close();
+    },
+  );
 
   it('spills pages when thousands are under way', async () => {
     const fanout = 16;

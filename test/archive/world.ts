@@ -7,7 +7,7 @@ import { ArchiveSink } from '#vmar/src/archive/archive-sink.js';
 import { openDatastoreVault } from '#vmar/src/archive/datastore-vault.js';
 import { createMachine, type Machine } from '#vmar/src/archive/machine.js';
 import { openBackup } from '#vmar/src/archive/open-backup.js';
-import { restoreBackup, type RestoreSummary } from '#vmar/src/archive/restore.js';
+import { type RestoreSummary, restoreBackup } from '#vmar/src/archive/restore.js';
 import type { Vault } from '#vmar/src/archive/vault.js';
 import type { VerifyReport } from '#vmar/src/archive/verify/damage.js';
 import { verifyDatastore } from '#vmar/src/archive/verify/verify-datastore.js';
@@ -99,7 +99,11 @@ export class World {
     }
   }
 
-  async restore(name: string, disk: string, allowDamaged = false): Promise<{ content: Buffer; summary: RestoreSummary }> {
+  async restore(
+    name: string,
+    disk: string,
+    allowDamaged = false,
+  ): Promise<{ content: Buffer; summary: RestoreSummary }> {
     const store = await this.open();
     const machine = this.machine();
     try {

@@ -10,6 +10,7 @@ import { VmarError } from '#vmar/src/base/errors.js';
 import { type CreateOptions, type StoreFile, storeFailure } from '#vmar/src/store/fs.js';
 import { RealFs } from '#vmar/src/store/real-fs.js';
 import { CLUSTER, describe as describeDisks, dumpInto, World } from '../archive/world.js';
+import { seededRandom } from '../base/random.js';
 import { type Fault, FaultFs } from '../store/fault-fs.js';
 import { memoryDirectory } from './memory-directory.js';
 import { backUpNight, expectSound, expectSwept, leaveDeadSession, nightOf } from './nights.js';
@@ -17,6 +18,7 @@ import { backUpNight, expectSound, expectSwept, leaveDeadSession, nightOf } from
 const scratch = memoryDirectory();
 const first = nightOf('100', 0);
 const second = nightOf('100', 1);
+const MIB = 1 << 20;
 let worlds = 0;
 
 async function worldWithFirst(): Promise<World> {
@@ -153,5 +155,28 @@ describe.each(KINDS)('%o at every operation of an archive', (kind) => {
     }
     await machine.close();
     expect(failed).toBeGreaterThan(10);
+  });
+});
+
+describe.each(['ENOSPC', 'EIO'] as const)('%s at any write of a backup of many frames', (code) => {
+  it('is what is told, and nothing else', async () => {
+    const origin = await worldWithFirst();
+    const content = seededRandom(5).bytes(11 * MIB);
+    for (let at = 4; ; at++) {
+      const world = copyOf(origin);
+      const faults = new FaultFs(new RealFs(), { code, at });
+      const filesBefore = openFiles();
+      const error = await failureOf(() =>
+        World.at(world.base, { fs: faults }).backup('9', [{ name: 'd', content }], 1000),
+      );
+      if (!faults.fired) break;
+      if (/^(create|write|fsync) .*vmar$/.test(faults.seen[at - 1]!)) {
+        expect(error, `operation ${at}, ${faults.seen[at - 1]}`).toMatchObject({
+          code: code === 'EIO' ? 'io-error' : 'no-space',
+        });
+      }
+      expect(openFiles()).toBe(filesBefore);
+      rmSync(world.base, { recursive: true });
+    }
   });
 });

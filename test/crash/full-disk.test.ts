@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../base/random.js';
 import { Bench } from '../cli/bench.js';
-import { CLUSTER, makeImage } from '../cli/images.js';
+import { makeImage } from '../cli/images.js';
 import { fileHolds } from './changing-image.js';
 import { fillDisk, mountSmallDisk, type SmallDiskKind } from './small-disk.js';
 

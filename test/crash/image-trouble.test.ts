@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { seededRandom } from '../base/random.js';
 import { Bench, type Running } from '../cli/bench.js';
-import { CLUSTER, makeImage, untilLocked } from '../cli/images.js';
+import { CLUSTER, makeImage, patch, untilLocked } from '../cli/images.js';
 import { fileHolds } from './changing-image.js';
 
 const MIB = 1 << 20;
@@ -51,6 +51,7 @@ describe('an image that is', () => {
     const id = guest.replace(' ', '-');
     const path = image(`${id}.raw`);
     await bench.json(['backup', id, '--disk', `d=${path}`]);
+    patch(path, 0, seededRandom(2).bytes(6 * MIB));
     const running = bench.start(['backup', ...slow, id, '--disk', `d=${path}`]);
     await untilPacking(running);
     change(path);

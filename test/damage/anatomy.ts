@@ -79,7 +79,14 @@ export function dissect(root: string): Anatomy {
     const bytes = readFileSync(file);
     if (bytes.length === 0) continue;
     if (name.startsWith('packs/')) parts.push(...dissectContainer(file, bytes, chunks));
-    else parts.push(whole(file, bytes.length, name.endsWith('.manifest') ? 'manifest' : name.endsWith('.sidecar') ? 'sidecar' : 'superblock'));
+    else
+      parts.push(
+        whole(
+          file,
+          bytes.length,
+          name.endsWith('.manifest') ? 'manifest' : name.endsWith('.sidecar') ? 'sidecar' : 'superblock',
+        ),
+      );
   }
   const needs = new Map<string, Set<string>>();
   for (const { file, name } of parts) if (name === 'manifest') addNeeds(needs, file, root, chunks);
@@ -162,7 +169,13 @@ export interface LostRange {
 }
 
 /** The ranges of a disk, neighbours joined, that are not to be had without some chunks. */
-export function rangesWithout(anatomy: Anatomy, root: string, backup: string, diskName: string, lost: ReadonlySet<string>): LostRange[] {
+export function rangesWithout(
+  anatomy: Anatomy,
+  root: string,
+  backup: string,
+  diskName: string,
+  lost: ReadonlySet<string>,
+): LostRange[] {
   const file = join(root, 'manifests', `${backup}.manifest`);
   return lostRanges(decodeManifest(readFileSync(file), file).manifest, anatomy.chunks, diskName, lost);
 }
@@ -186,7 +199,8 @@ export function lostRanges(
     if (lost.has(id)) return add(index * span, Math.min(sizeBytes, (index + 1) * span));
     if (level === 0) return;
     const page = hex(chunks.get(id)!);
-    for (let i = 0; i * 64 < page.length; i++) walk(page.slice(i * 64, i * 64 + 64), level - 1, index * manifest.mapFanout + i);
+    for (let i = 0; i * 64 < page.length; i++)
+      walk(page.slice(i * 64, i * 64 + 64), level - 1, index * manifest.mapFanout + i);
   };
   walk(hex(mapRoot), mapLevels(clusterCount(sizeBytes, clusterSizeBytes), manifest.mapFanout), 0);
   return ranges;
@@ -196,7 +210,12 @@ function backupOf(file: string, root: string): string {
   return file.slice(join(root, 'manifests/').length).replace(/\.(manifest|sidecar)$/, '');
 }
 
-function addNeeds(needs: Map<string, Set<string>>, file: string, root: string, chunks: ReadonlyMap<string, Buffer>): void {
+function addNeeds(
+  needs: Map<string, Set<string>>,
+  file: string,
+  root: string,
+  chunks: ReadonlyMap<string, Buffer>,
+): void {
   const { manifest, digest } = decodeManifest(readFileSync(file), file);
   const backup = backupOf(file, root);
   needs.set(backup, new Set([hex(digest)]));

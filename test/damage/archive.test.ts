@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // No byte of an archive can change, and no byte of its end be missing, without verify saying so and restore refusing.
 
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { CONTAINER_HEADER_BYTES, decodeContainerHeader } from '#vmar/formats/vmar/container-header.js';
@@ -78,7 +77,9 @@ function judge(part: Part, at: number, report: VerifyReport): string | undefined
   if (!inRange) return `${where}: the wrong range`;
   if ([...record.backups].join() !== path) return `${where}: the wrong backup`;
   const disks = hidesManifest(part) ? [] : disksOf(part);
-  return [...record.disks].sort().join() === disks.sort().join() ? undefined : `${where}: the wrong disks, not ${disks}`;
+  return [...record.disks].sort().join() === disks.sort().join()
+    ? undefined
+    : `${where}: the wrong disks, not ${disks}`;
 }
 
 describe('an archive', () => {
@@ -106,9 +107,12 @@ describe('an archive', () => {
     for (let length = 0; length < bytes.length; length++) {
       await whileHolding(path, bytes.subarray(0, length), async () => {
         const { damage } = await verify();
-        if (damage.length === 0 || !damage[0]!.backups.has(path)) complaints.push(`${length}: ${JSON.stringify(damage)}`);
+        if (damage.length === 0 || !damage[0]!.backups.has(path))
+          complaints.push(`${length}: ${JSON.stringify(damage)}`);
         for (const allowDamaged of [false, true]) {
-          const error = await restoreArchiveTo(world, path, { targets: { a: target }, allowDamaged }).catch((e: unknown) => e);
+          const error = await restoreArchiveTo(world, path, { targets: { a: target }, allowDamaged }).catch(
+            (e: unknown) => e,
+          );
           if (!(error instanceof DamageError) || existsSync(target)) complaints.push(`${length}: ${String(error)}`);
         }
       });

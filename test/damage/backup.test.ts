@@ -5,10 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { openDatastore } from '#vmar/src/store/datastore.js';
 import { openDatastoreVault } from '#vmar/src/archive/datastore-vault.js';
-import { scratchDirectory } from '../base/scratch.js';
+import { openDatastore } from '#vmar/src/store/datastore.js';
 import { CLUSTER, type World } from '../archive/world.js';
+import { scratchDirectory } from '../base/scratch.js';
 import { type Anatomy, dissect, type Part } from './anatomy.js';
 import { inLanes, inWords, type Lane, whileFlipped } from './lanes.js';
 import { diskOf, dumpSmallFrames, filled, makeTinyStore, NIGHT_1, TINY_BACKUPS, tinyBackup } from './tiny-store.js';
@@ -41,12 +41,19 @@ async function thirdNight(lane: Lane, content: Uint8Array): Promise<string[]> {
 }
 
 const unchanged = tinyBackup(NIGHT_1).disks[0]!.content;
-const changed = diskOf(unchanged.byteLength, { 0: filled('one'), 5: filled('nine'), 17: unchanged.subarray(17 * CLUSTER) });
+const changed = diskOf(unchanged.byteLength, {
+  0: filled('one'),
+  5: filled('nine'),
+  17: unchanged.subarray(17 * CLUSTER),
+});
 
 let copies = 0;
 
 /** Each task on a copy of its own: a backup cannot be taken back. */
-async function complaints(parts: readonly Part[], work: (lane: Lane, part: Part) => Promise<string | undefined>): Promise<string[]> {
+async function complaints(
+  parts: readonly Part[],
+  work: (lane: Lane, part: Part) => Promise<string | undefined>,
+): Promise<string[]> {
   const all: string[] = [];
   for (const part of parts) all.push(...(await inLanes(world, join(base, `copy${copies++}`), [part], work, 1)));
   return all.slice(0, 10);
@@ -56,7 +63,9 @@ describe.each([
   ['an unchanged disk', unchanged],
   ['a changed disk', changed],
 ])('the backup of %s', (_, content) => {
-  it('is made whatever structure of the one before is damaged, and needs nothing that was seen to be', { timeout: 120_000 }, async () => {
+  it('is made whatever structure of the one before is damaged, and needs nothing that was seen to be', {
+    timeout: 120_000,
+  }, async () => {
     const parts = anatomy.parts.filter((part) => part.name !== 'superblock');
     const work = async (lane: Lane, part: Part): Promise<string | undefined> => {
       const where = `${part.name} of ${part.file.slice(-12)} at ${part.from}`;
@@ -69,7 +78,8 @@ describe.each([
         const isNamed = report.damage.some((record) => record.backups.has(NIGHT_3));
         // Data are not read again before they are counted on; whatever else the backup rests on is.
         const mayBeLost = part.isData || part.name.endsWith('page');
-        if (lost.size > 0 && !mayBeLost) return `${where}: the new backup is lost: ${said.join('; ')}: ${inWords(report)}`;
+        if (lost.size > 0 && !mayBeLost)
+          return `${where}: the new backup is lost: ${said.join('; ')}: ${inWords(report)}`;
         if (lost.size > 0 && !isNamed) return `${where}: the new backup is lost, and verify does not say so`;
         return undefined;
       });
@@ -86,11 +96,16 @@ describe('damage that the next backup meets', () => {
       await whileFlipped(lane.here(part.file), part.from, 0xff, async () => {
         const said = await thirdNight(lane, unchanged);
         const { disks } = tinyBackup(NIGHT_1);
-        const lost = await lostDisks(lane.world, [{ name: NIGHT_3, disks }, { name: NIGHT_1, disks }]);
+        const lost = await lostDisks(lane.world, [
+          { name: NIGHT_3, disks },
+          { name: NIGHT_1, disks },
+        ]);
         const report = await lane.world.verify();
         // The pages were stored again, so both backups have good ones now.
         const isRight = lost.size === 0 && report.damage.length === 1 && report.damage[0]!.backups.size === 0;
-        return isRight && said.some((text) => text.includes('damaged')) ? undefined : `${[...lost]} ${said} ${inWords(report)}`;
+        return isRight && said.some((text) => text.includes('damaged'))
+          ? undefined
+          : `${[...lost]} ${said} ${inWords(report)}`;
       });
     expect(await complaints(frames, work)).toEqual([]);
   });

@@ -91,7 +91,13 @@ describe('vmar verify --json FILE.vmar', () => {
     await whileFlipped(path, part.from, 0x01, async () => {
       const { status, document } = await verify(path);
       expect(status).toBe(3);
-      const place = { file: path, offset: part.from, length: part.to - part.from, kind: 'frame', problem: expect.any(String) };
+      const place = {
+        file: path,
+        offset: part.from,
+        length: part.to - part.from,
+        kind: 'frame',
+        problem: expect.any(String),
+      };
       expect(document.damage).toEqual([{ ...place, backups: [path], disks: expect.arrayContaining([`${path}:a`]) }]);
     });
     await whileHolding(path, readFileSync(path).subarray(0, -1), async () => {

@@ -95,7 +95,11 @@ async function tryFlip(lane: Lane, flip: Flip, mode: 'full' | 'quick' = 'full'):
 }
 
 /** Tries all flips on copies of the datastore; gives some of what went wrong. */
-async function complaintsOf({ world }: Subject, flips: readonly Flip[], mode: 'full' | 'quick' = 'full'): Promise<string[]> {
+async function complaintsOf(
+  { world }: Subject,
+  flips: readonly Flip[],
+  mode: 'full' | 'quick' = 'full',
+): Promise<string[]> {
   const copies = mkdtempSync(join(base, 'copies-'));
   const complaints = await inLanes(world, copies, flips, async (lane, flip) => await tryFlip(lane, flip, mode));
   return complaints.slice(0, SHOWN);
@@ -122,7 +126,9 @@ describe('one byte of a datastore', () => {
     expect([...names].sort()).toEqual(Object.keys(KINDS).sort());
   });
 
-  it('is missed when it changes, and what it belongs to is named, with all who need it', { timeout: 180_000 }, async () => {
+  it('is missed when it changes, and what it belongs to is named, with all who need it', {
+    timeout: 180_000,
+  }, async () => {
     const { parts } = two.anatomy;
     expect(await complaintsOf(two, everyByte(parts))).toEqual([]);
   });

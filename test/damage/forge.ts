@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { compress } from 'zstd-napi';
 import { encodeContainerHeader } from '#vmar/formats/vmar/container-header.js';
-import { type ChunkEntry, encodeExtentHead, type ExtentContent, type FrameEntry } from '#vmar/formats/vmar/extent.js';
+import { type ChunkEntry, type ExtentContent, encodeExtentHead, type FrameEntry } from '#vmar/formats/vmar/extent.js';
 import { NO_FEATURES } from '#vmar/formats/vmar/features.js';
 import { chunkContext, createHasher, sealer } from '#vmar/formats/vmar/hash.js';
 import { encodeManifest, type Manifest, type ManifestDisk } from '#vmar/formats/vmar/manifest.js';
@@ -100,7 +100,14 @@ export function forgeContainer(wish: ForgedContainer, storeUuid: Uint8Array): { 
   for (const [sequence, { content, frames }] of wish.extents.entries()) {
     const stored = frames.map(storeFrame);
     const chunks = frames.flatMap(entriesOf);
-    const extent = { content, containerId: id, offsetBytes: offset, sequence, chunks, frames: stored.map(({ entry }) => entry) };
+    const extent = {
+      content,
+      containerId: id,
+      offsetBytes: offset,
+      sequence,
+      chunks,
+      frames: stored.map(({ entry }) => entry),
+    };
     const head = Buffer.from(encodeExtentHead(extent, HASH));
     wish.onHead?.(head, sequence);
     head.set(seal(head.subarray(0, 80), head.subarray(96)), 80);
@@ -174,7 +181,10 @@ export interface ForgedBackup {
 }
 
 /** A manifest of one disk, `d`. */
-export function forgeManifest({ name, sizeBytes, mapRoot, mapFanout = FANOUT }: ForgedBackup, storeUuid: Uint8Array): Uint8Array {
+export function forgeManifest(
+  { name, sizeBytes, mapRoot, mapFanout = FANOUT }: ForgedBackup,
+  storeUuid: Uint8Array,
+): Uint8Array {
   const { namespace, guestId, timeSeconds } = parseBackupId(name)!;
   const none = new Uint8Array(0);
   const counts = { readBytes: 0, zeroBytes: 0, unchangedBytes: 0, newBytes: 0, storedBytes: 0 };

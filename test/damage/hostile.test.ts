@@ -2,17 +2,26 @@
 // Lies under good seals: written by a broken program, or by someone who means harm. None crashes, hangs or takes memory
 // without bound; each is damage, and is nobody else's.
 
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { compress } from 'zstd-napi';
-import { describe, expect, it } from 'vitest';
 import { openArchive } from '#vmar/src/archive/open-backup.js';
 import { verifyArchive } from '#vmar/src/archive/verify/verify-archive.js';
 import { DamageError, FailedError } from '#vmar/src/base/errors.js';
-import { CLUSTER, type World } from '../archive/world.js';
+import { CLUSTER, World } from '../archive/world.js';
 import { seededRandom } from '../base/random.js';
 import { scratchDirectory } from '../base/scratch.js';
-import { forgeContainer, type ForgedChunk, type ForgedContainer, forgeManifest, idOf, pageOf, plantManifest, plantPack } from './forge.js';
+import {
+  type ForgedChunk,
+  type ForgedContainer,
+  forgeContainer,
+  forgeManifest,
+  idOf,
+  pageOf,
+  plantManifest,
+  plantPack,
+} from './forge.js';
 import { inWords } from './lanes.js';
 import { restoreTo } from './restoring.js';
 import { filled, makeTinyStore, TINY_BACKUPS } from './tiny-store.js';
@@ -38,7 +47,11 @@ function page(level: number, bytes: Uint8Array): ForgedChunk {
   return { bytes, kind: level };
 }
 
-function pack(dataChunks: readonly ForgedChunk[], pages: readonly ForgedChunk[], lies: Partial<ForgedContainer> = {}): ForgedContainer {
+function pack(
+  dataChunks: readonly ForgedChunk[],
+  pages: readonly ForgedChunk[],
+  lies: Partial<ForgedContainer> = {},
+): ForgedContainer {
   const extents = [
     ...(dataChunks.length === 0 ? [] : [{ content: 1 as const, frames: [{ chunks: dataChunks }] }]),
     ...(pages.length === 0 ? [] : [{ content: 2 as const, frames: pages.map((chunk) => ({ chunks: [chunk] })) }]),
@@ -56,7 +69,12 @@ function smallDisk(lies: Partial<ForgedContainer>): Lie {
 }
 
 /** A disk with a map as it is given, lowest pages first. */
-function mapped(sizeBytes: number, chunks: readonly ForgedChunk[], pages: readonly ForgedChunk[], mapFanout?: number): Lie {
+function mapped(
+  sizeBytes: number,
+  chunks: readonly ForgedChunk[],
+  pages: readonly ForgedChunk[],
+  mapFanout?: number,
+): Lie {
   const root = pages.at(-1)!;
   const lie = { packs: [pack(chunks, pages)], sizeBytes, mapRoot: idOf(root.kind, root.bytes) };
   return mapFanout === undefined ? lie : { ...lie, mapFanout };
@@ -178,36 +196,48 @@ const LIES: Record<string, () => Lie> = {
   'a disk of a tebibyte with a map of two clusters': () => immense(2 ** 40),
   'a disk of 8 PiB less one byte with a map of two clusters': () => immense(2 ** 53 - 1),
   'a map that is all the same page': selfSimilar,
-  'a chunk table that says another frame': () => smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(1, 32)) }),
+  'a chunk table that says another frame': () =>
+    smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(1, 32)) }),
   'a chunk table that says a frame that is not there': () =>
     smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(U32, 32)) }),
   'a chunk table that says an offset past the frame': () =>
     smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(CLUSTER, 36)) }),
   'a chunk table that says an impossible offset': () =>
     smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(U32, 36)) }),
-  'a chunk table that says another length': () => smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(77, 40)) }),
+  'a chunk table that says another length': () =>
+    smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(77, 40)) }),
   'a chunk table that says no length': () => smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(0, 40)) }),
-  'a chunk table that says a length of 4 GiB': () => smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(U32, 40)) }),
-  'a chunk table that says another kind': () => smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(1, 44)) }),
-  'a chunk table that says an unknown kind': () => smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(200, 44)) }),
-  'a chunk table that does not name the chunk': () => smallDisk({ onTableChunk: ofData((entry) => entry.fill(0xee, 0, 32)) }),
+  'a chunk table that says a length of 4 GiB': () =>
+    smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(U32, 40)) }),
+  'a chunk table that says another kind': () =>
+    smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(1, 44)) }),
+  'a chunk table that says an unknown kind': () =>
+    smallDisk({ onTableChunk: ofData((entry) => entry.writeUInt32LE(200, 44)) }),
+  'a chunk table that does not name the chunk': () =>
+    smallDisk({ onTableChunk: ofData((entry) => entry.fill(0xee, 0, 32)) }),
   'a chunk table that names nothing right': () => smallDisk({ onTableChunk: (entry) => entry.fill(0xff) }),
-  'a frame table that says another offset': () => smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(300, 0)) }),
+  'a frame table that says another offset': () =>
+    smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(300, 0)) }),
   'a frame table that says an offset past the file': () =>
     smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(1, 4)) }),
-  'a frame table that says an offset past all numbers': () => smallDisk({ onTableFrame: ofFirst((entry) => entry.fill(0xff, 0, 8)) }),
+  'a frame table that says an offset past all numbers': () =>
+    smallDisk({ onTableFrame: ofFirst((entry) => entry.fill(0xff, 0, 8)) }),
   'a frame table that says a stored length of 4 GiB': () =>
     smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(U32, 8)) }),
   'a frame table that says a raw length of 4 GiB': () =>
     smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(U32, 12)) }),
-  'a frame table that says 4 GiB for both': () => smallDisk({ onTableFrame: ofFirst((entry) => entry.fill(0xff, 8, 16)) }),
+  'a frame table that says 4 GiB for both': () =>
+    smallDisk({ onTableFrame: ofFirst((entry) => entry.fill(0xff, 8, 16)) }),
   'a frame table that says another raw length': () =>
     smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(CLUSTER - 1, 12)) }),
   'a frame table that says a raw length of 4 MiB': () =>
     smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(4 << 20, 12)) }),
-  'a frame table that says 16 MiB': () => smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(16 << 20, 12)) }),
-  'a frame table that says another codec': () => smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt8(0, 20)) }),
-  'a frame table that says an unknown codec': () => smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt8(9, 20)) }),
+  'a frame table that says 16 MiB': () =>
+    smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt32LE(16 << 20, 12)) }),
+  'a frame table that says another codec': () =>
+    smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt8(0, 20)) }),
+  'a frame table that says an unknown codec': () =>
+    smallDisk({ onTableFrame: ofFirst((entry) => entry.writeUInt8(9, 20)) }),
   'a frame table that says another seal': () => smallDisk({ onTableFrame: ofFirst((entry) => entry.fill(1, 24)) }),
   'a frame table that names nothing right': () => smallDisk({ onTableFrame: (entry) => entry.fill(0xff) }),
   'a footer that counts other extents': () => smallDisk({ onFooter: (footer) => footer.writeUInt32LE(1, 72) }),
@@ -215,29 +245,46 @@ const LIES: Record<string, () => Lie> = {
   'a footer that counts 2^60 chunks': () => smallDisk({ onFooter: (footer) => footer.writeUInt32LE(1 << 28, 28) }),
   'a footer that counts 2^40 frames': () => smallDisk({ onFooter: (footer) => footer.writeUInt32LE(1 << 8, 36) }),
   'a footer with the tables elsewhere': () => smallDisk({ onFooter: (footer) => footer.writeUInt32LE(256, 40) }),
-  'a footer with a manifest in the middle of data': () => smallDisk({ onFooter: (footer) => footer.writeUInt32LE(300, 64) }),
+  'a footer with a manifest in the middle of data': () =>
+    smallDisk({ onFooter: (footer) => footer.writeUInt32LE(300, 64) }),
   'an extent of a frame of 4 GiB': () =>
     smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt32LE(U32, 96 + 48 + 4) }),
-  'an extent of a chunk of 4 GiB': () => smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt32LE(U32, 96 + 32) }),
-  'an extent of 2^32 chunks': () => smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt32LE(U32, 36) }),
-  'an extent that claims 64 MiB': () => smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt32LE(64 << 20, 44) }),
+  'an extent of a chunk of 4 GiB': () =>
+    smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt32LE(U32, 96 + 32) }),
+  'an extent of 2^32 chunks': () =>
+    smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt32LE(U32, 36) }),
+  'an extent that claims 64 MiB': () =>
+    smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt32LE(64 << 20, 44) }),
   'an extent of manifests': () => smallDisk({ onHead: (head, extent) => extent === 0 && head.writeUInt8(3, 4) }),
   'a zstd frame that claims 4 GiB': () => storedAs(bomb()),
   'a zstd frame that holds less': () => storedAs(compress(content.subarray(1))),
   'a zstd frame that holds more': () => storedAs(compress(Buffer.alloc(4 << 20, 'more'))),
-  'two zstd frames in one': () => storedAs(Buffer.concat([compress(content.subarray(9)), compress(content.subarray(0, 9))])),
+  'two zstd frames in one': () =>
+    storedAs(Buffer.concat([compress(content.subarray(9)), compress(content.subarray(0, 9))])),
   'a frame of noise': () => storedAs(random.bytes(1000)),
   'a chunk of another content': wrongContent,
 };
 
-/** Every structure of a datastore with a lie in it, beside three honest backups. */
-async function plant(lie: Lie): Promise<World> {
-  const world = await makeTinyStore(join(base, `world${worlds++}`));
+let honest: World;
+
+beforeAll(async () => {
+  honest = await makeTinyStore(join(base, 'honest'));
+});
+
+/** A copy of the honest datastore. */
+async function copy(): Promise<{ world: World; storeUuid: Uint8Array }> {
+  const world = World.at(join(base, `world${worlds++}`), honest.options);
+  cpSync(honest.root, world.root, { recursive: true });
   const store = await world.open();
-  const { storeUuid } = store.superblock;
+  await store.close();
+  return { world, storeUuid: store.superblock.storeUuid };
+}
+
+/** Three honest backups, and one with a lie in it. */
+async function plant(lie: Lie): Promise<World> {
+  const { world, storeUuid } = await copy();
   for (const wish of lie.packs) plantPack(world.root, storeUuid, wish);
   plantManifest(world.root, storeUuid, { name: HOSTILE, ...lie });
-  await store.close();
   return world;
 }
 
@@ -274,13 +321,15 @@ describe('a lie under good seals', () => {
       // What frames hold is not looked at by a quick check.
       const isUnseen = mode === 'quick' && /zstd|noise|another content/.test(name);
       if (!isUnseen) expect(report.damage, `${name}, ${mode}`).not.toEqual([]);
-      for (const { name: honest } of TINY_BACKUPS) expect(concerned, inWords(report)).not.toContain(honest);
+      for (const backup of TINY_BACKUPS) expect(concerned, inWords(report)).not.toContain(backup.name);
       if (!isUnseen && !HARMLESS.has(name)) expect([...concerned], inWords(report)).toEqual([HOSTILE]);
     }
     const target = join(world.base, 'target');
     for (const hasIndex of [true, false]) {
       if (!hasIndex) dropIndex(world);
-      const error = await restoreTo(world, { backup: HOSTILE, targets: { d: target } }).catch((reason: unknown) => reason);
+      const error = await restoreTo(world, { backup: HOSTILE, targets: { d: target } }).catch(
+        (reason: unknown) => reason,
+      );
       if (error instanceof Error) {
         // A file system that takes no file of 8 PiB says so before anything is read.
         const isTooLarge = name.includes('8 PiB') || name.includes('same page');
@@ -296,12 +345,10 @@ describe('a lie under good seals', () => {
 
 describe('a pack that claims the chunks of others', () => {
   it('with other content is found out, and nobody reads it from there', async () => {
-    const world = await makeTinyStore(join(base, `world${worlds++}`));
-    const store = await world.open();
+    const { world, storeUuid } = await copy();
     const theirs = [filled('one'), filled('two'), filled('three')];
     const chunks = theirs.map((bytes) => ({ bytes: filled('poison'), kind: 0, id: idOf(0, bytes) }));
-    const file = plantPack(world.root, store.superblock.storeUuid, pack(chunks, []));
-    await store.close();
+    const file = plantPack(world.root, storeUuid, pack(chunks, []));
     const { damage } = await world.verify();
     expect(damage.map((record) => [record.file, record.kind, record.backups.size])).toEqual([[file, 'chunk', 0]]);
     expect(await lostDisks(world, TINY_BACKUPS)).toEqual(new Set());

@@ -1,22 +1,41 @@
 // SPDX-License-Identifier: MIT
 // The chunk index is a cache that nobody believes: gone, cut, garbage, foreign, old or lying, it costs time, never data.
 
-import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { toHex } from '#vmar/src/base/bytes.js';
-import type { Log } from '#vmar/src/base/log.js';
 import { openDatastoreVault } from '#vmar/src/archive/datastore-vault.js';
 import { openBackup } from '#vmar/src/archive/open-backup.js';
 import { restoreBackup } from '#vmar/src/archive/restore.js';
+import { toHex } from '#vmar/src/base/bytes.js';
+import type { Log } from '#vmar/src/base/log.js';
 import { ChunkIndex } from '#vmar/src/store/chunk-index.js';
 import { ContainerReader } from '#vmar/src/store/container-reader.js';
 import { openDatastore } from '#vmar/src/store/datastore.js';
 import { packPath } from '#vmar/src/store/layout.js';
 import { CLUSTER, World } from '../archive/world.js';
-import { scratchDirectory } from '../base/scratch.js';
 import { seededRandom } from '../base/random.js';
-import { backUp, diskOf, dumpSmallFrames, filled, makeTinyStore, NIGHT_1, TINY_BACKUPS, type TinyBackup, tinyBackup } from './tiny-store.js';
+import { scratchDirectory } from '../base/scratch.js';
+import {
+  backUp,
+  diskOf,
+  dumpSmallFrames,
+  filled,
+  makeTinyStore,
+  NIGHT_1,
+  TINY_BACKUPS,
+  type TinyBackup,
+  tinyBackup,
+} from './tiny-store.js';
 import { dropIndex, lostDisks } from './truth.js';
 
 const base = scratchDirectory();
@@ -25,7 +44,12 @@ const NEXT = 'vm/100/2026-01-05T02:00:00Z';
 /** Old content in new places, and new content. */
 const next: TinyBackup = {
   name: NEXT,
-  disks: [{ name: 'a', content: diskOf(9 * CLUSTER, { 2: filled('one'), 3: filled('five'), 4: filled('new'), 7: filled('four') }) }],
+  disks: [
+    {
+      name: 'a',
+      content: diskOf(9 * CLUSTER, { 2: filled('one'), 3: filled('five'), 4: filled('new'), 7: filled('four') }),
+    },
+  ],
 };
 
 let original: World;
@@ -112,11 +136,14 @@ describe.each(['backup', 'restore'] as const)('before a %s, an index', (start) =
     await everythingWorks(world, start);
   });
 
-  it.each([0, 1, 100, 4096, 8191, 8192, 20000])('that was cut to %i bytes is made again, which is said', async (length) => {
-    const world = await copy();
-    truncateSync(dataFile(world), length);
-    expect((await everythingWorks(world, start)).join()).toContain('made anew');
-  });
+  it.each([0, 1, 100, 4096, 8191, 8192, 20000])(
+    'that was cut to %i bytes is made again, which is said',
+    async (length) => {
+      const world = await copy();
+      truncateSync(dataFile(world), length);
+      expect((await everythingWorks(world, start)).join()).toContain('made anew');
+    },
+  );
 
   it('that is garbage, or zeros, is made again, which is said', async () => {
     for (const fill of [random.bytes(65536), new Uint8Array(65536)]) {
@@ -161,7 +188,10 @@ describe('an index of another time', () => {
     await early.verify();
     const old = join(base, `old${worlds++}`);
     cpSync(early.cacheDir, old, { recursive: true, preserveTimestamps: true });
-    await backUp(early, { name: 'vm/300/2026-01-01T00:00:00Z', disks: [{ name: 'c', content: filled('elsewhere', 2 * CLUSTER) }] });
+    await backUp(early, {
+      name: 'vm/300/2026-01-01T00:00:00Z',
+      disks: [{ name: 'c', content: filled('elsewhere', 2 * CLUSTER) }],
+    });
     const added = readdirSync(join(early.root, 'packs')).filter((name) => !existsSync(join(world.root, 'packs', name)));
     expect(added.length).toBeGreaterThan(0);
     // An index that knows of packs this datastore never had: it was put back from a copy of before.
@@ -193,7 +223,11 @@ const LIES: Record<string, Lie> = {
 };
 
 /** Puts entries of all packs into the index under the name of one, changed by a lie. */
-async function lieTo(world: World, lie: Lie, underWhoseName: (packs: readonly string[], own: string) => string): Promise<void> {
+async function lieTo(
+  world: World,
+  lie: Lie,
+  underWhoseName: (packs: readonly string[], own: string) => string,
+): Promise<void> {
   const store = await world.open();
   const packs = (await store.listPackIds()).sort();
   const index = await ChunkIndex.open(world.cacheDir, store.superblock);
@@ -217,13 +251,21 @@ describe.each(['backup', 'restore'] as const)('before a %s, an index that lies',
 
   it('by giving another pack is not believed, and put right, which is said', async () => {
     const world = await copy();
-    await lieTo(world, () => {}, (packs, own) => packs[(packs.indexOf(own) + 1) % packs.length]!);
+    await lieTo(
+      world,
+      () => {},
+      (packs, own) => packs[(packs.indexOf(own) + 1) % packs.length]!,
+    );
     expect((await everythingWorks(world, start)).join()).toMatch(/index (was wrong|is out of date)/);
   });
 
   it('by giving a pack that is not there is not believed', async () => {
     const world = await copy();
-    await lieTo(world, () => {}, () => toHex(random.bytes(16)));
+    await lieTo(
+      world,
+      () => {},
+      () => toHex(random.bytes(16)),
+    );
     await everythingWorks(world, start);
   });
 

@@ -75,7 +75,11 @@ function putByte(file: string, offset: number, byte: number): void {
 }
 
 /** Runs an action while the file holds something else. */
-export async function whileHolding<Result>(file: string, bytes: Uint8Array, action: () => Promise<Result>): Promise<Result> {
+export async function whileHolding<Result>(
+  file: string,
+  bytes: Uint8Array,
+  action: () => Promise<Result>,
+): Promise<Result> {
   const before = readFileSync(file);
   writeFileSync(file, bytes);
   try {

@@ -25,15 +25,29 @@ describe('a datastore of more packs than may be open', () => {
     const clusters = Array.from({ length: PACKS }, (_, n) => filled(`cluster ${n} `));
     const ids = clusters.map((bytes) => idOf(0, bytes));
     const paths = clusters.map((bytes) => {
-      return plantPack(world.root, storeUuid, { extents: [{ content: 1, frames: [{ chunks: [{ bytes, kind: 0 }] }] }] });
+      return plantPack(world.root, storeUuid, {
+        extents: [{ content: 1, frames: [{ chunks: [{ bytes, kind: 0 }] }] }],
+      });
     });
-    const level1 = Array.from({ length: PACKS / FANOUT }, (_, n) => pageOf(FANOUT, ids.slice(n * FANOUT, (n + 1) * FANOUT)));
+    const level1 = Array.from({ length: PACKS / FANOUT }, (_, n) =>
+      pageOf(FANOUT, ids.slice(n * FANOUT, (n + 1) * FANOUT)),
+    );
     const level2 = Array.from({ length: Math.ceil(level1.length / FANOUT) }, (_, n) => {
       const below = level1.slice(n * FANOUT, (n + 1) * FANOUT);
-      return pageOf(below.length, below.map((page) => idOf(1, page)));
+      return pageOf(
+        below.length,
+        below.map((page) => idOf(1, page)),
+      );
     });
-    const root = pageOf(level2.length, level2.map((page) => idOf(2, page)));
-    const pages = [...level1.map((bytes) => ({ bytes, kind: 1 })), ...level2.map((bytes) => ({ bytes, kind: 2 })), { bytes: root, kind: 3 }];
+    const root = pageOf(
+      level2.length,
+      level2.map((page) => idOf(2, page)),
+    );
+    const pages = [
+      ...level1.map((bytes) => ({ bytes, kind: 1 })),
+      ...level2.map((bytes) => ({ bytes, kind: 2 })),
+      { bytes: root, kind: 3 },
+    ];
     plantPack(world.root, storeUuid, { extents: [{ content: 2, frames: [{ chunks: pages }] }] });
     plantManifest(world.root, storeUuid, { name: BACKUP, sizeBytes: PACKS * CLUSTER, mapRoot: idOf(3, root) });
     await store.close();

@@ -6,7 +6,11 @@ import { createHasher, type HashName, sealer } from '#vmar/formats/vmar/hash.js'
 const HEADER_SEAL_AT = 240;
 
 /** The header of a container with some bytes changed, its seal right. */
-export function resealHeader(container: Uint8Array, change: (header: Buffer) => void, hash: HashName = 'blake3'): Buffer {
+export function resealHeader(
+  container: Uint8Array,
+  change: (header: Buffer) => void,
+  hash: HashName = 'blake3',
+): Buffer {
   const bytes = Buffer.from(container);
   change(bytes.subarray(0, HEADER_SEAL_AT));
   bytes.set(sealer(hash)(bytes.subarray(0, HEADER_SEAL_AT)), HEADER_SEAL_AT);
@@ -14,7 +18,11 @@ export function resealHeader(container: Uint8Array, change: (header: Buffer) => 
 }
 
 /** The footer of a container with some bytes changed, its seal right. */
-export function resealFooter(container: Uint8Array, change: (footer: Buffer) => void, hash: HashName = 'blake3'): Buffer {
+export function resealFooter(
+  container: Uint8Array,
+  change: (footer: Buffer) => void,
+  hash: HashName = 'blake3',
+): Buffer {
   const bytes = Buffer.from(container);
   const footer = bytes.subarray(-128);
   change(footer);

@@ -11,7 +11,17 @@ import { scratchDirectory } from '../base/scratch.js';
 import { type Anatomy, dissect, type LostRange, type Part, rangesWithout } from './anatomy.js';
 import { inLanes, type Lane, whileFlipped } from './lanes.js';
 import { restoreTo } from './restoring.js';
-import { backUp, diskOf, FANOUT, filled, makeTinyStore, NEIGHBOUR, NIGHT_1, TINY_BACKUPS, tinyBackup } from './tiny-store.js';
+import {
+  backUp,
+  diskOf,
+  FANOUT,
+  filled,
+  makeTinyStore,
+  NEIGHBOUR,
+  NIGHT_1,
+  TINY_BACKUPS,
+  tinyBackup,
+} from './tiny-store.js';
 import { dropIndex, lostDisks } from './truth.js';
 
 const base = scratchDirectory();
@@ -24,7 +34,11 @@ beforeAll(async () => {
   anatomy = dissect(world.root);
 });
 
-async function complaints<Task>(original: World, tasks: readonly Task[], work: (lane: Lane, task: Task) => Promise<string | undefined>) {
+async function complaints<Task>(
+  original: World,
+  tasks: readonly Task[],
+  work: (lane: Lane, task: Task) => Promise<string | undefined>,
+) {
   return (await inLanes(original, join(base, `lanes${lanes++}`), tasks, work)).slice(0, 10);
 }
 
@@ -37,7 +51,12 @@ function without(content: Uint8Array, lost: readonly LostRange[]): Buffer {
 let files = 0;
 
 /** Restores a disk to a new file and over an old one; what is wrong with that. */
-async function judgeAllowed(lane: Lane, backup: string, disk: MemoryDisk, lost: readonly LostRange[]): Promise<string | undefined> {
+async function judgeAllowed(
+  lane: Lane,
+  backup: string,
+  disk: MemoryDisk,
+  lost: readonly LostRange[],
+): Promise<string | undefined> {
   const expected = without(disk.content, lost);
   for (const isNew of [true, false]) {
     const target = join(lane.world.base, `target${files++}`);
@@ -45,12 +64,17 @@ async function judgeAllowed(lane: Lane, backup: string, disk: MemoryDisk, lost: 
     const wish = { backup, targets: { [disk.name]: target }, allowDamaged: true, overwrite: !isNew };
     const { damaged, disks } = await restoreTo(lane.world, wish);
     const told = damaged.map(({ offsetBytes, lengthBytes }) => ({ offsetBytes, lengthBytes }));
-    if (JSON.stringify(told) !== JSON.stringify(lost)) return `told is ${JSON.stringify(told)}, lost ${JSON.stringify(lost)}`;
-    if (damaged.some((range) => range.disk !== disk.name || range.problem === '')) return 'a damaged range has no disk or problem';
+    if (JSON.stringify(told) !== JSON.stringify(lost))
+      return `told is ${JSON.stringify(told)}, lost ${JSON.stringify(lost)}`;
+    if (damaged.some((range) => range.disk !== disk.name || range.problem === ''))
+      return 'a damaged range has no disk or problem';
     const content = readFileSync(target);
-    if (!content.subarray(0, expected.length).equals(expected)) return `what came back is wrong (${isNew ? 'new' : 'old'} file)`;
-    if (!isNew && !content.subarray(expected.length).equals(Buffer.alloc(100, 0xff))) return 'something was written past the disk';
-    const bytes = disks[0]!.writtenBytes + disks[0]!.zeroBytes + lost.reduce((sum, range) => sum + range.lengthBytes, 0);
+    if (!content.subarray(0, expected.length).equals(expected))
+      return `what came back is wrong (${isNew ? 'new' : 'old'} file)`;
+    if (!isNew && !content.subarray(expected.length).equals(Buffer.alloc(100, 0xff)))
+      return 'something was written past the disk';
+    const bytes =
+      disks[0]!.writtenBytes + disks[0]!.zeroBytes + lost.reduce((sum, range) => sum + range.lengthBytes, 0);
     if (bytes !== disk.content.byteLength) return `the summary accounts for ${bytes} bytes`;
     rmSync(target);
   }
@@ -65,7 +89,8 @@ async function judgeRefused(lane: Lane, backup: string, disk: MemoryDisk): Promi
     (reason: unknown) => reason,
   );
   if (!(error instanceof DamageError)) return `it should have ended with damage: ${String(error)}`;
-  if (error.object === undefined || error.advice === undefined) return `it does not say where, or what to do: ${error.message}`;
+  if (error.object === undefined || error.advice === undefined)
+    return `it does not say where, or what to do: ${error.message}`;
   return existsSync(target) ? 'a file was left behind' : undefined;
 }
 
@@ -78,8 +103,10 @@ async function judge(lane: Lane, part: Part, at: number): Promise<string | undef
         // Without an index: then nothing but the packs can tell.
         dropIndex(lane.world);
         const complaint =
-          (await judgeAllowed(lane, name, disk, lost)) ?? (lost.length > 0 ? await judgeRefused(lane, name, disk) : undefined);
-        if (complaint !== undefined) return `${part.name} of ${basename(part.file)} at ${at}, ${name}:${disk.name}: ${complaint}`;
+          (await judgeAllowed(lane, name, disk, lost)) ??
+          (lost.length > 0 ? await judgeRefused(lane, name, disk) : undefined);
+        if (complaint !== undefined)
+          return `${part.name} of ${basename(part.file)} at ${at}, ${name}:${disk.name}: ${complaint}`;
       }
     }
     return undefined;

@@ -24,7 +24,11 @@ export async function restoreTo(world: World, wish: RestoreWish): Promise<Restor
 }
 
 /** From an archive file. */
-export async function restoreArchiveTo(world: World, path: string, wish: Omit<RestoreWish, 'backup'>): Promise<RestoreSummary> {
+export async function restoreArchiveTo(
+  world: World,
+  path: string,
+  wish: Omit<RestoreWish, 'backup'>,
+): Promise<RestoreSummary> {
   return await restoreOpen(world, await openArchive(path), wish);
 }
 

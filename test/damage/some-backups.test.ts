@@ -79,7 +79,10 @@ describe('verify of one backup', () => {
     cpSync(here.root, there.root, { recursive: true });
     const content = diskOf(CLUSTER, { 0: filled('both') });
     await backUp(here, { name: NIGHT_1, disks: [{ name: 'a', content }] });
-    await backUp(there, { name: NEIGHBOUR, disks: [{ name: 'b', content: diskOf(2 * CLUSTER, { 1: filled('both') }) }] });
+    await backUp(there, {
+      name: NEIGHBOUR,
+      disks: [{ name: 'b', content: diskOf(2 * CLUSTER, { 1: filled('both') }) }],
+    });
     for (const directory of ['packs', 'manifests']) {
       cpSync(join(there.root, directory), join(here.root, directory), { recursive: true });
     }
@@ -90,7 +93,10 @@ describe('verify of one backup', () => {
         // The other copy is good, and is what the chunk is had from.
         for (const name of [NIGHT_1, NEIGHBOUR]) {
           const report = await verify(here, name);
-          expect(report.damage.every(({ backups }) => backups.size === 0), inWords(report)).toBe(true);
+          expect(
+            report.damage.every(({ backups }) => backups.size === 0),
+            inWords(report),
+          ).toBe(true);
         }
         await whileFlipped(second!.file, second!.from, 0xff, async () => {
           for (const name of [NIGHT_1, NEIGHBOUR]) {

@@ -8,7 +8,14 @@ import type { Vault } from '#vmar/src/archive/vault.js';
 import { parseBackupId } from '#vmar/src/store/backup-id.js';
 import { readManifest } from '#vmar/src/store/manifests.js';
 import { writeSidecar } from '#vmar/src/store/sidecars.js';
-import { CLUSTER, describe as describeBackup, dumpDisk, type MemoryDisk, World, type WorldOptions } from '../archive/world.js';
+import {
+  CLUSTER,
+  describe as describeBackup,
+  dumpDisk,
+  type MemoryDisk,
+  World,
+  type WorldOptions,
+} from '../archive/world.js';
 import { seededRandom } from '../base/random.js';
 
 export const NIGHT_1 = 'vm/100/2026-01-01T02:00:00Z';
@@ -35,7 +42,13 @@ export function diskOf(sizeBytes: number, clusters: Readonly<Record<number, Uint
 
 const TAIL_BYTES = 75;
 /** Clusters 0 and 16 are alike; the last one is short, and the map has two levels. */
-const first = { 0: filled('one'), 1: filled('two'), 2: filled('three'), 16: filled('one'), 17: seededRandom(7).bytes(TAIL_BYTES) };
+const first = {
+  0: filled('one'),
+  1: filled('two'),
+  2: filled('three'),
+  16: filled('one'),
+  17: seededRandom(7).bytes(TAIL_BYTES),
+};
 const longDisk = 17 * CLUSTER + TAIL_BYTES;
 
 export const TINY_BACKUPS: readonly TinyBackup[] = [

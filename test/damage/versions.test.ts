@@ -145,28 +145,31 @@ describe.each([
   ['data', true],
   ['maps', false],
 ] as const)('a pack of %s', (_, isData) => {
-  it.each(INCOMPATIBLE)('with %s is refused, and named; those who do not need it are restored', async (__, change, name) => {
-    const world = copy();
-    const file = put(world, packOf(NEIGHBOUR, isData), change);
-    const others = TINY_BACKUPS.filter((backup) => backup.name !== NEIGHBOUR);
-    for (const hasIndex of [false, true]) {
-      if (!hasIndex) dropIndex(world);
-      expect(await lostDisks(world, others)).toEqual(new Set());
-      for (const allowDamaged of [false, true]) {
-        const wish = { backup: NEIGHBOUR, targets: { b: join(world.base, 'target') }, allowDamaged };
-        const error = await failure(restoreTo(world, wish));
+  it.each(INCOMPATIBLE)(
+    'with %s is refused, and named; those who do not need it are restored',
+    async (__, change, name) => {
+      const world = copy();
+      const file = put(world, packOf(NEIGHBOUR, isData), change);
+      const others = TINY_BACKUPS.filter((backup) => backup.name !== NEIGHBOUR);
+      for (const hasIndex of [false, true]) {
+        if (!hasIndex) dropIndex(world);
+        expect(await lostDisks(world, others)).toEqual(new Set());
+        for (const allowDamaged of [false, true]) {
+          const wish = { backup: NEIGHBOUR, targets: { b: join(world.base, 'target') }, allowDamaged };
+          const error = await failure(restoreTo(world, wish));
+          expect(error.message).toMatch(name);
+          expect(error.object).toBe(file);
+        }
+        const error = await failure(world.verify());
         expect(error.message).toMatch(name);
         expect(error.object).toBe(file);
       }
-      const error = await failure(world.verify());
-      expect(error.message).toMatch(name);
-      expect(error.object).toBe(file);
-    }
-    // A backup goes on without it.
-    const again = { name: 'vm/200/2026-02-01T00:00:00Z', disks: TINY_BACKUPS[1]!.disks };
-    await backUp(world, again);
-    expect(await lostDisks(world, [again])).toEqual(new Set());
-  });
+      // A backup goes on without it.
+      const again = { name: 'vm/200/2026-02-01T00:00:00Z', disks: TINY_BACKUPS[1]!.disks };
+      await backUp(world, again);
+      expect(await lostDisks(world, [again])).toEqual(new Set());
+    },
+  );
 
   it('with a read-only-compatible or compatible feature is read', async () => {
     for (const at of [ENVELOPE.readOnlyCompatible, ENVELOPE.compatible]) {

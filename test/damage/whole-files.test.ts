@@ -71,7 +71,8 @@ async function judgeTwice(lane: Lane, files: readonly string[]): Promise<string 
     const report = await lane.world.verify();
     const lost = await lostDisks(lane.world, TINY_BACKUPS);
     const complaint = judge(lane, report, files, lost, needy);
-    if (complaint !== undefined) return `${files.map((file) => basename(file))} ${hasIndex ? 'with' : 'without'} index: ${complaint}`;
+    if (complaint !== undefined)
+      return `${files.map((file) => basename(file))} ${hasIndex ? 'with' : 'without'} index: ${complaint}`;
   }
   return undefined;
 }
@@ -180,7 +181,9 @@ describe('a manifest', () => {
   it('that was cut or grew is damaged, at every length, and nobody else is concerned', async () => {
     const tasks = filesOf('manifest').flatMap((file) => {
       const bytes = readFileSync(file);
-      const cut = Array.from({ length: bytes.length }, (_, length) => bytes.subarray(0, length)).filter(() => random.oneIn(3));
+      const cut = Array.from({ length: bytes.length }, (_, length) => bytes.subarray(0, length)).filter(() =>
+        random.oneIn(3),
+      );
       return [...cut, Buffer.concat([bytes, Buffer.alloc(1)])].map((changed) => ({ file, changed }));
     });
     const work = async (lane: Lane, { file, changed }: (typeof tasks)[0]): Promise<string | undefined> => {
@@ -212,7 +215,9 @@ describe('a manifest', () => {
         const [record, ...more] = report.damage;
         const lost = backupsOf(await lostDisks(lane.world, TINY_BACKUPS));
         const isRight = record?.kind === 'manifest' && more.length === 0 && [...record.backups].join() === name;
-        return isRight && [...lost].join() === name ? undefined : `${other} as ${name}: ${inWords(report)}, lost: ${[...lost]}`;
+        return isRight && [...lost].join() === name
+          ? undefined
+          : `${other} as ${name}: ${inWords(report)}, lost: ${[...lost]}`;
       });
     expect(await complaints(tasks, work)).toEqual([]);
   });
@@ -241,7 +246,9 @@ describe('the superblock', () => {
   it('that was cut, grew or is gone is damage, at every length', async () => {
     const [file] = filesOf('superblock');
     const bytes = readFileSync(file!);
-    const tasks: (Buffer | undefined)[] = Array.from({ length: bytes.length }, (_, length) => bytes.subarray(0, length));
+    const tasks: (Buffer | undefined)[] = Array.from({ length: bytes.length }, (_, length) =>
+      bytes.subarray(0, length),
+    );
     tasks.push(Buffer.concat([bytes, Buffer.alloc(1)]), undefined);
     const work = async (lane: Lane, changed: Buffer | undefined): Promise<string | undefined> => {
       const here = lane.here(file!);

@@ -50,8 +50,18 @@ describe('segments', () => {
   });
 
   it('read a short hole with the data around it', async () => {
-    const device = new StatusOnly(extentsOf([['data', 64], ['zero', 64], ['data', 64], ['zero', 128], ['data', 64]]));
-    const found = (await all(device, 128)).map(({ kind, offsetBytes, lengthBytes }) => `${kind} ${offsetBytes}+${lengthBytes}`);
+    const device = new StatusOnly(
+      extentsOf([
+        ['data', 64],
+        ['zero', 64],
+        ['data', 64],
+        ['zero', 128],
+        ['data', 64],
+      ]),
+    );
+    const found = (await all(device, 128)).map(
+      ({ kind, offsetBytes, lengthBytes }) => `${kind} ${offsetBytes}+${lengthBytes}`,
+    );
     expect(found.join(', ')).toBe('data 0+192, zero 192+128, data 320+64');
   });
 

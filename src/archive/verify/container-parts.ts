@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What lies where in a container: frames and the manifest in a range of it, and whether the frame table says the same.
 
-import { bytesEqual } from '../../base/bytes.js';
-import { DamageError, VmarError } from '../../base/errors.js';
 import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../../../formats/vmar/extent.js';
 import { FRAMES_PER_PAGE, type TableFrame } from '../../../formats/vmar/trailer.js';
+import { bytesEqual } from '../../base/bytes.js';
+import { DamageError, VmarError } from '../../base/errors.js';
 import type { ContainerReader } from '../../store/container-reader.js';
 import { readFrame } from '../chunk-reader.js';
 

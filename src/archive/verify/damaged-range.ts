@@ -2,9 +2,9 @@
 // Which bytes of a file an error is about, as narrow as its code tells.
 
 import { statSync } from 'node:fs';
-import type { VmarError } from '../../base/errors.js';
 import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.js';
 import { FOOTER_BYTES } from '../../../formats/vmar/trailer.js';
+import type { VmarError } from '../../base/errors.js';
 
 export interface DamagedRange {
   readonly offsetBytes: number;
@@ -12,7 +12,12 @@ export interface DamagedRange {
 }
 
 /** Codes of errors about the header of a container; of a newer version too. */
-const HEADER_CODES: ReadonlySet<string> = new Set(['container-damaged', 'pack-name', 'newer-version', 'unknown-feature']);
+const HEADER_CODES: ReadonlySet<string> = new Set([
+  'container-damaged',
+  'pack-name',
+  'newer-version',
+  'unknown-feature',
+]);
 
 /** For a container that cannot be opened. */
 export function rangeInContainer(error: VmarError): DamagedRange {

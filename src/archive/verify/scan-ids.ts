@@ -2,10 +2,10 @@
 // What chunks a container holds, past its own tables: for one whose header, tables or footer are damaged.
 
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { VmarError } from '../../base/errors.js';
 import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.js';
 import { decodeExtentHead, decodeExtentHeader, EXTENT_HEADER_BYTES } from '../../../formats/vmar/extent.js';
 import type { HashName } from '../../../formats/vmar/hash.js';
+import { VmarError } from '../../base/errors.js';
 
 /** The ids in the extents from the front up to the first whose head is not whole; a manifest's is its digest. */
 export function scanIds(path: string, containerId: Uint8Array, hash: HashName): Uint8Array[] {

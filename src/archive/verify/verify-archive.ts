@@ -62,7 +62,12 @@ async function verifyContent(
   try {
     const { manifest } = readArchiveManifest(reader);
     const source = new ArchiveChunks(reader);
-    const maps = new MapVerifier(source, new GoodPlaces(source, damage, damagedPlaces, async () => {}), damage, checked);
+    const maps = new MapVerifier(
+      source,
+      new GoodPlaces(source, damage, damagedPlaces, async () => {}),
+      damage,
+      checked,
+    );
     checked.backups++;
     for (const disk of manifest.disks) {
       const suspects = (): readonly number[] => [];

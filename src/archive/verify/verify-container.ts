@@ -117,7 +117,8 @@ function checkFooter({ reader, damage }: ContainerCheck, walked: ExtentsWalked):
   const told = [extentCount, frameCount, chunkCount, rawBytes].join(', ');
   const found = [walked.extents, walked.frames, walked.chunks, walked.rawBytes].join(', ');
   const problems: string[] = [];
-  if (told !== found) problems.push(`the footer counts ${told} extents, frames, chunks and bytes where there are ${found}`);
+  if (told !== found)
+    problems.push(`the footer counts ${told} extents, frames, chunks and bytes where there are ${found}`);
   if (at !== 0 && readable(() => reader.extentHead(at))?.content !== MANIFEST_CONTENT) {
     problems.push(`the footer says that there is a manifest at ${at}, and there is none`);
   }

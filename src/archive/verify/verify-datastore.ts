@@ -6,9 +6,9 @@
 // damaged is told by file and offset, with the backups and disks that need it. Nothing is changed.
 
 import { availableParallelism } from 'node:os';
+import type { HashName } from '../../../formats/vmar/hash.js';
 import { toHex } from '../../base/bytes.js';
 import { FailedError, InterruptedError, VmarError } from '../../base/errors.js';
-import type { HashName } from '../../../formats/vmar/hash.js';
 import { createExecutor, type Executor } from '../../pipeline/executor.js';
 import { formatBackupId, resolveBackup } from '../../store/backup-id.js';
 import type { ContainerReader } from '../../store/container-reader.js';

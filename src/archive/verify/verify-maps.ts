@@ -2,11 +2,11 @@
 // Reachability: every chunk that a backup's maps name is in a good place, of the right kind and length. Pages that
 // several backups share are walked once, and what was found below a page is told to all who share it.
 
-import { type VmarError, DamageError } from '../../base/errors.js';
 import type { ManifestDisk } from '../../../formats/vmar/manifest.js';
 import { pageEntries } from '../../../formats/vmar/map.js';
-import type { ChunkSource } from '../chunk-source.js';
+import { DamageError, type VmarError } from '../../base/errors.js';
 import { ChunkReader } from '../chunk-reader.js';
+import type { ChunkSource } from '../chunk-source.js';
 import { isZeroId, type MapPage, MapReader } from '../map-reader.js';
 import { type Checked, chunkKey, type DamageList } from './damage.js';
 import type { GoodPlaces, Wanted } from './good-places.js';
@@ -92,7 +92,8 @@ export class MapVerifier {
       if (page === 'zero') break;
       const number = index * map.fanout + child;
       const below = page.subarray(child * 32, child * 32 + 32);
-      const damage = level > 1 ? await this.#page(walk, level - 1, number, below) : await this.#cluster(walk, number, below);
+      const damage =
+        level > 1 ? await this.#page(walk, level - 1, number, below) : await this.#cluster(walk, number, below);
       for (const record of damage) found.add(record);
     }
     return [...found];

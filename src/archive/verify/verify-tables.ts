@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The tables at the end of a container: every page, and that they say what the extents hold.
 
-import { VmarError } from '../../base/errors.js';
 import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.js';
 import {
   CHUNK_ENTRY_BYTES,
@@ -19,6 +18,7 @@ import {
   type TableChunk,
   tablePageOffset,
 } from '../../../formats/vmar/trailer.js';
+import { VmarError } from '../../base/errors.js';
 import { TableSum } from '../../pipeline/table-sum.js';
 import type { ContainerReader } from '../../store/container-reader.js';
 import { manifestIn, type Range, readable } from './container-parts.js';
