@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Makes a frame of pieces of slots.
 
+import { copyBytes } from '../base/syscalls.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import { sealer } from '../../formats/vmar/hash.js';
 import type { SlotMemory } from './slot-memory.js';
@@ -45,7 +46,7 @@ export function compress(
   const raw = rawBytesOf(runs);
   const most = raw.byteLength - Math.ceil(raw.byteLength / LEAST_SAVING);
   const compressedBytes = compressInto(raw, into.bytes.subarray(0, most), level);
-  if (compressedBytes === undefined) raw.copy(into.bytes);
+  if (compressedBytes === undefined) copyBytes(into.bytes, raw);
   const storedBytes = compressedBytes ?? raw.byteLength;
   into.frame[0] = compressedBytes === undefined ? 0 : 1;
   into.frame[1] = storedBytes;
@@ -62,7 +63,7 @@ function rawBytesOf(runs: readonly Run[]): Buffer {
   const raw = gathered.take(total);
   let at = 0;
   for (const { slot, offsetBytes, lengthBytes } of runs) {
-    slot.bytes.copy(raw, at, offsetBytes, offsetBytes + lengthBytes);
+    copyBytes(raw.subarray(at), slot.bytes.subarray(offsetBytes, offsetBytes + lengthBytes));
     at += lengthBytes;
   }
   return raw;

@@ -196,8 +196,8 @@ export function lostRanges(
   const walk = (id: string, level: number, index: number): void => {
     if (id === ZERO) return;
     const span = clusterSizeBytes * manifest.mapFanout ** level;
-    if (lost.has(id)) return add(index * span, Math.min(sizeBytes, (index + 1) * span));
-    if (level === 0) return;
+    if (lost.has(id)) add(index * span, Math.min(sizeBytes, (index + 1) * span));
+    if (level === 0 || lost.has(id)) return;
     const page = hex(chunks.get(id)!);
     for (let i = 0; i * 64 < page.length; i++)
       walk(page.slice(i * 64, i * 64 + 64), level - 1, index * manifest.mapFanout + i);
