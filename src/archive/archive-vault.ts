@@ -20,6 +20,7 @@ import { ChunkIndex } from '../store/chunk-index.js';
 import { ContainerWriter, type FramePart } from '../store/container-writer.js';
 import { ExtentStream } from '../store/extent-stream.js';
 import type { StoreFile, StoreFs } from '../store/fs.js';
+import { giveName } from '../store/give-name.js';
 import { RealFs } from '../store/real-fs.js';
 import type { FrameOutput } from './frame-builder.js';
 import { manifestPart } from './manifest-part.js';
@@ -81,7 +82,7 @@ async function openPlace(target: ArchiveTarget, fs: StoreFs): Promise<Place> {
   const remove = async (): Promise<void> => await fs.unlink(partial).catch(() => undefined);
   const publish = async (): Promise<void> => {
     if (target.overwrite) await fs.rename(partial, path);
-    else await fs.link(partial, path);
+    else await giveName(fs, partial, path);
     try {
       await fs.fsyncDirectory(dirname(path));
     } catch (error) {

@@ -17,7 +17,7 @@ import { directoryPath, manifestPath, type PackId, packDirectory } from '../stor
 import { type Lock, lockGuest } from '../store/locks.js';
 import { commitManifest, latestBackup, readManifest } from '../store/manifests.js';
 import { PackStream } from '../store/pack-stream.js';
-import type { Session } from '../store/session.js';
+import { makingRoom, type Session } from '../store/session.js';
 import { writeSidecar } from '../store/sidecars.js';
 import { DatastoreChunks } from './datastore-chunks.js';
 import type { FrameOutput } from './frame-builder.js';
@@ -50,7 +50,7 @@ export async function openDatastoreVault(
   store.checkWritable();
   // The lock first: a session that only waits would hold up whoever waits for sessions to end.
   const wait = signal === undefined ? { waitSeconds } : { waitSeconds, signal };
-  const lock = await lockGuest(store.fs, store.root, ref, wait);
+  const lock = await makingRoom(store, () => lockGuest(store.fs, store.root, ref, wait));
   let session: Session | undefined;
   try {
     session = await store.beginSession('backup');
@@ -173,8 +173,8 @@ class DatastoreVault implements Vault {
     const durable = new Set([...own, ...(this.#parent?.manifest.packs ?? [])]);
     const hit = [...this.#known.packsHit].filter((packId) => !durable.has(packId));
     if (hit.length === 0) return;
-    for (const directory of new Set(hit.map((packId) => packDirectory(root, packId))))
-      await fs.fsyncDirectory(directory);
+    const directories = new Set(hit.map((packId) => packDirectory(root, packId)));
+    for (const directory of directories) await fs.fsyncDirectory(directory);
     await fs.fsyncDirectory(directoryPath(root, 'packs'));
   }
 

@@ -3,11 +3,13 @@
 // target's name when it is whole and durable. So a restore that was cut off never passes for one that was finished.
 
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
-import { link, lstat, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { open, readdir, rm, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { FailedError, systemErrorCode } from '../base/errors.js';
+import { FailedError } from '../base/errors.js';
 import { openFileDevice } from '../block/file-device.js';
+import { systemCode } from '../store/fs.js';
+import { giveName } from '../store/give-name.js';
+import { RealFs } from '../store/real-fs.js';
 
 const SUFFIX = /^\.vmar-[0-9a-f]{12}\.partial$/;
 
@@ -48,9 +50,12 @@ export class PartialFile {
   /** Gives it the target's name, durably; its content is durable already. */
   async publish(): Promise<void> {
     try {
-      await giveName(this.#path, this.#target);
+      const fs = new RealFs();
+      const partial = this.#path;
+      await giveName(fs, partial, this.#target);
       this.#path = this.#target;
-      syncDirectory(dirname(this.#target));
+      await rm(partial, { force: true });
+      await fs.fsyncDirectory(dirname(this.#target));
     } catch (error) {
       throw failure('the target cannot be given its name', this.#target, error);
     }
@@ -60,26 +65,6 @@ export class PartialFile {
   async remove(): Promise<void> {
     await rm(this.#path, { force: true });
   }
-}
-
-/** As rename does, but never in the place of another file. */
-async function giveName(from: string, to: string): Promise<void> {
-  try {
-    await link(from, to);
-  } catch (error) {
-    if (systemErrorCode(error) === 'EEXIST' || (await isThere(to))) throw error;
-    // A file system without hard links.
-    await rename(from, to);
-    return;
-  }
-  await unlink(from);
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Those of living processes are locked, and stay. */
@@ -97,16 +82,7 @@ async function removeLeftovers(target: string): Promise<void> {
 }
 
 function failure(problem: string, target: string, error: unknown): FailedError {
-  const code = systemErrorCode(error);
+  const code = systemCode(error);
   const why = code === 'EEXIST' ? 'there is one already' : (code ?? String(error));
   return new FailedError('target-failed', `${problem}: ${why}`, { object: target, cause: error });
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

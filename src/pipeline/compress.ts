@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Makes a frame of pieces of slots.
 
-import { copyBytes } from '../base/syscalls.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import { sealer } from '../../formats/vmar/hash.js';
+import { copyBytes } from '../base/syscalls.js';
 import type { SlotMemory } from './slot-memory.js';
 import type { Slot } from './slots.js';
 import { compressionContext, type Implementation, Scratch } from './thread-tools.js';

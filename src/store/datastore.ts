@@ -85,10 +85,12 @@ export class Datastore {
   /** An index that cannot be completed costs time and space, but nothing else. */
   async #reconcile(index: ChunkIndex): Promise<void> {
     try {
-      const { unreadable } = await index.reconcile(
+      const { added, removed, unreadable } = await index.reconcile(
         () => this.listPackIds(),
         (id) => readPackTable(this.root, id),
       );
+      if (added > 0) this.log.info(`the chunk index was brought up to date with ${counted(added)} that it lacked`);
+      if (removed > 0) this.log.info(`the chunk index still had ${counted(removed)} that went away`);
       for (const { packId, error } of unreadable) {
         this.log.warn(`pack ${packId} is not used: ${error instanceof Error ? error.message : String(error)}`);
       }
@@ -149,4 +151,8 @@ async function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+function counted(packs: number): string {
+  return packs === 1 ? '1 pack' : `${packs} packs`;
 }

@@ -115,7 +115,7 @@ export function whyNot(state: IndexState | undefined, store: string, dataPath: s
   if (state.store !== store) return 'it is of another datastore';
   if (state.clean === undefined && state.boot !== bootId()) return 'the machine went down while it was written';
   if (state.clean === undefined) return headProblem(head);
-  return sameStamp(state.clean, head.stamp) ? undefined : 'its file was changed by something else';
+  return sameStamp(state.clean, head.stamp) ? headProblem(head) : 'its file was changed by something else';
 }
 
 /** True if it may be opened beside other processes that have it open already. */

@@ -10,6 +10,7 @@ import { BugError, DamageError, NotFoundError, VmarError } from '../base/errors.
 import { type BackupRef, formatBackupId, type GuestRef, sameGuest } from './backup-id.js';
 import { makeDirectories, syncDirectories, unlessMissing } from './directory-tree.js';
 import { type StoreFs, systemCode } from './fs.js';
+import { giveName } from './give-name.js';
 import { guestDirectory, manifestPath, parseGuestFile } from './layout.js';
 import { listManifestNames } from './manifest-tree.js';
 import type { Session, SessionPlace } from './session.js';
@@ -123,7 +124,7 @@ async function commitAt(place: SessionPlace, session: Session, ref: BackupRef, b
   const manifests = join(root, 'manifests');
   await makeDirectories(fs, manifests, dirname(path));
   try {
-    await fs.link(temporary, path);
+    await giveName(fs, temporary, path);
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') throw error;
     await fs.unlink(temporary);

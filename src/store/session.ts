@@ -46,7 +46,7 @@ export class Session {
   static async begin(place: SessionPlace, kind: SessionKind): Promise<Session> {
     const session = new Session(place, randomBytes(16).toString('hex'), kind);
     try {
-      await session.#makeRoomAndSettleIn();
+      await makingRoom(place, () => session.#settleIn(), session.id);
     } catch (error) {
       if (kind !== 'read' || !CANNOT_WRITE.has(systemCode(error))) {
         await session.end();
@@ -58,17 +58,6 @@ export class Session {
     }
     if (session.#lock !== undefined) await sweepAll(place, session.id);
     return session;
-  }
-
-  /** What dead sessions left may be what fills the disk: it goes before a session is refused for want of room. */
-  async #makeRoomAndSettleIn(): Promise<void> {
-    try {
-      await this.#settleIn();
-    } catch (error) {
-      const hasRoom = NO_ROOM.has(systemCode(error)) && (await sweepAll(this.#place, this.id));
-      if (!hasRoom) throw error;
-      await this.#settleIn();
-    }
   }
 
   /** Lock first, directory second: a directory without a lock is a dead session's. */
@@ -118,6 +107,20 @@ export class Session {
         await lock.release();
       }
     });
+  }
+}
+
+/**
+ * Does something; where there is no room for it, once more after removing what dead sessions left, which may be what
+ * fills the disk.
+ */
+export async function makingRoom<T>(place: SessionPlace, action: () => Promise<T>, ownId = ''): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    const hasRoom = NO_ROOM.has(systemCode(error)) && (await sweepAll(place, ownId));
+    if (!hasRoom) throw error;
+    return await action();
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Many processes in one datastore at once.
 
-import { rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../base/random.js';
 import { Bench, type Json } from '../cli/bench.js';
@@ -98,5 +98,34 @@ describe('two backups of one guest at once', () => {
     expect(second.backup > done.json().backup).toBe(true);
     expect((await bench.json(['list', '100'])).backups).toHaveLength(2);
     expect(await bench.json(['verify'])).toMatchObject({ ok: true });
+  });
+});
+
+describe('hosts that know nothing of each other', () => {
+  it('back up into one datastore at once, each with an index of its own', async () => {
+    const bench = await newStore();
+    const images = ['a', 'b', 'c'].map((guest) => imageOf(bench, guest));
+    const host = (name: string) => ({ env: { VMAR_CACHE_DIR: bench.path(`cache-${name}`) } });
+    for (let night = 0; night < 2; night++) {
+      await Promise.all(images.map((image) => bench.json(backupWords(image), host(image.guest))));
+    }
+    for (const name of ['a', 'late']) expect(await bench.json(['verify'], host(name))).toMatchObject({ ok: true });
+    const late: Image = { ...images[0]!, guest: 'late' };
+    expect((await bench.json(backupWords(late), host('c'))).disks[0]).toMatchObject({ new: 0, stored: 0 });
+    for (const image of [...images, late]) await expectRestores(bench, image);
+  });
+});
+
+describe('two restores to one file at once', () => {
+  it('make one file, whole, and tell who came too late', async () => {
+    const bench = await newStore();
+    const image = imageOf(bench, '100');
+    await bench.json(backupWords(image));
+    const words = ['restore', '100', '--to', bench.path('restored')];
+    const results = await Promise.all([bench.run(['--json', ...words]), bench.run(['--json', ...words])]);
+    expect(results.filter(({ status }) => status === 0).length).toBeGreaterThan(0);
+    for (const { status, stderr } of results) expect([0, 1, 5], stderr).toContain(status);
+    expect(readdirSync(bench.path('restored'))).toEqual(['d.raw']);
+    expect(fileHolds(bench.path('restored', 'd.raw'), image.content)).toBe(true);
   });
 });

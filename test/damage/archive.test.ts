@@ -124,7 +124,7 @@ describe('an archive', () => {
     const { hash, containerId } = decodeContainerHeader(bytes, path);
     const cut = join(base, 'cut');
     const heads = parts.filter((part) => part.name === 'extent head');
-    const ends = heads.map((head, i) => heads[i + 1]?.from ?? parts.find((part) => part.name === 'chunk page')!.from);
+    const ends = heads.map((_, i) => heads[i + 1]?.from ?? parts.find((part) => part.name === 'chunk page')!.from);
     for (let length = CONTAINER_HEADER_BYTES; length < bytes.length; length++) {
       writeFileSync(cut, bytes.subarray(0, length));
       const fd = openSync(cut, 'r');
