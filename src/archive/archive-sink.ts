@@ -35,8 +35,11 @@ const MAP_FRAME_BYTES = 128 * 1024;
 
 /** A frame that was compressed together with the hashing of its slot. */
 interface ReadyFrame {
-  readonly frame: CompressedFrame;
-  readonly into: Slot;
+  /** undefined if there is none. */
+  frame: CompressedFrame | undefined;
+  readonly into: Slot | undefined;
+  /** Whether it was taken into use: then its slot is no longer the sink's. */
+  taken: boolean;
 }
 
 type FileBacked = BlockDevice & { fd: number };
@@ -153,16 +156,13 @@ export class ArchiveSink implements DumpSink {
     const taken = this.#machine.executor.intake(slot, lengthBytes, request);
     taken.catch(() => {});
     this.#queue(async () => {
-      let spare = into;
+      const ready: ReadyFrame = { frame: undefined, into, taken: false };
       try {
-        const result = await this.#readOtherwise(taken, slot, lengthBytes, offsetBytes, device);
-        if (this.#state !== 'open') return;
-        const frame = result.frame;
-        const ready = into === undefined || frame === undefined ? undefined : { frame, into };
-        if (await this.#takeClusters(disk, cluster, slot, lengthBytes, ready)) spare = undefined;
+        ready.frame = (await this.#readOtherwise(taken, slot, lengthBytes, offsetBytes, device)).frame;
+        if (this.#state === 'open') await this.#takeClusters(disk, cluster, slot, lengthBytes, ready);
       } finally {
         slot.release();
-        spare?.release();
+        if (!ready.taken) into?.release();
         if (into !== undefined) this.#foresight.settle();
       }
     });
@@ -284,16 +284,16 @@ export class ArchiveSink implements DumpSink {
   }
 
   /**
-   * Looks at the hashed clusters of one slot: zero, as in the parent, known, or new. True if `ready`, the frame of all
-   * that is not zero, was taken into use.
+   * Looks at the hashed clusters of one slot: zero, as in the parent, known, or new. Takes `ready`, the frame of all that
+   * is not zero, into use if all of that is new.
    */
   async #takeClusters(
     diskIndex: number,
     first: number,
     slot: Slot,
     lengthBytes: number,
-    ready: ReadyFrame | undefined,
-  ): Promise<boolean> {
+    ready: ReadyFrame,
+  ): Promise<void> {
     const disk = this.#disk(diskIndex);
     const { clusterSizeBytes } = this;
     const count = clusterCount(lengthBytes, clusterSizeBytes);
@@ -330,11 +330,13 @@ export class ArchiveSink implements DumpSink {
     disk.readBytes += lengthBytes;
     if (sameAsParent) this.#vault.noteParent();
     if (known > 0 || fresh.length > 0) this.#foresight.learn(known === 0);
-    const use = ready !== undefined && known === 0 && fresh.length > 0;
-    if (use) await this.#data.addFrame(ready.frame, ready.into, entriesOf(fresh));
-    else if (fresh.length > 0) await this.#data.addFromSlot(slot, lengthBytes, fresh);
+    if (known === 0 && fresh.length > 0 && ready.frame !== undefined && ready.into !== undefined) {
+      await this.#data.addFrame(ready.frame, ready.into, entriesOf(fresh));
+      ready.taken = true;
+    } else if (fresh.length > 0) {
+      await this.#data.addFromSlot(slot, lengthBytes, fresh);
+    }
     await disk.settle();
-    return use;
   }
 
   async #takePage(diskIndex: number, level: number, index: number, page: Uint8Array): Promise<Uint8Array> {

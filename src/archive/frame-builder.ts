@@ -97,14 +97,12 @@ export class FrameBuilder {
     if (this.#bytes > 0 && this.#bytes + lengthBytes > this.#options.frameBytes) await this.flush();
   }
 
-  /** Takes a frame that is compressed already; its slot goes to the builder. What was added before it goes first. */
+  /**
+   * Takes a frame that is compressed already; its slot is the builder's once this resolves, and the caller's if it
+   * rejects. What was added before it goes first.
+   */
   async addFrame(frame: CompressedFrame, into: Slot, entries: readonly ChunkEntry[]): Promise<void> {
-    try {
-      await this.flush();
-    } catch (error) {
-      into.release();
-      throw error;
-    }
+    await this.flush();
     this.#written = this.#written.then(async () => {
       try {
         await this.#handOn(frame, into, entries);
