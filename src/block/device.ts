@@ -8,6 +8,8 @@ export interface BlockExtent {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly state: BlockState;
+  /** True where it is not the device's own, but shows through from its backing. Absent: its own, or there is no backing. */
+  readonly backed?: boolean;
 }
 
 /**
@@ -42,6 +44,8 @@ export interface BlockDevice {
    * than asked for, never past the range. Neighbours may be of equal state.
    */
   blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]>;
+  /** A hint that the range will be read soon. Resolves when it is near, or at once; never rejects. */
+  prefetch?(offsetBytes: number, lengthBytes: number): Promise<void>;
   /** Gives up descriptors and locks; nothing may be called after it. Does not flush. */
   close(): Promise<void>;
 }
