@@ -10,7 +10,7 @@ import { makeFirstNight, makeSecondNight, ROOM_BYTES } from './demo-images.mjs';
 import { checkFileSystem } from './make-image.mjs';
 import { directoryWithRoom, Workplace } from './workplace.mjs';
 
-const VMAR = fileURLToPath(new URL('../dist/src/cli/vmar.js', import.meta.url));
+const VMAR = fileURLToPath(new URL('../dist/bundle/cli/vmar.js', import.meta.url));
 const DISKS = ['system', 'data'];
 const colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
 const paint = (style, text) => (colours ? styleText(style, text) : text);

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const inProject = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const VMAR = inProject('dist/src/cli/vmar.js');
+const VMAR = inProject('dist/bundle/cli/vmar.js');
 const BOUND_LOOP = inProject('test/bench/bound-loop.mjs');
 
 /** What a command prints, or undefined where it is not installed. */

@@ -45,7 +45,7 @@ export class Bench {
   }
 
   start(words: readonly string[], options: RunOptions = {}): Running {
-    const program = join(ROOT, 'dist/src/cli', `${options.program ?? 'vmar'}.js`);
+    const program = join(ROOT, 'dist/bundle/cli', `${options.program ?? 'vmar'}.js`);
     const { VMAR_DATASTORE: _, ...inherited } = process.env;
     const child = spawn(process.execPath, [...(options.nodeArguments ?? []), program, ...words], {
       cwd: this.directory,

@@ -10,7 +10,7 @@ import { CLUSTER, makeImage, noise } from './images.js';
 
 const bench = new Bench();
 const isThere = haveTool('script', 'the progress bar and colours');
-const VMAR = fileURLToPath(new URL('../../dist/src/cli/vmar.js', import.meta.url));
+const VMAR = fileURLToPath(new URL('../../dist/bundle/cli/vmar.js', import.meta.url));
 
 beforeAll(async () => {
   await bench.json(['init', bench.store]);

@@ -10,7 +10,7 @@ import { scratchDirectory } from '../base/scratch.js';
 
 const PYTHON = '/usr/bin/python3';
 const READER = 'test/golden/second-reader.py';
-const VMAR = 'dist/src/cli/vmar.js';
+const VMAR = 'dist/bundle/cli/vmar.js';
 const base = scratchDirectory();
 
 function havePython(): boolean {
