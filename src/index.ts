@@ -4,6 +4,7 @@
 export { createImageSource, type ImageHost } from '../plugins/source-image/source-image.js';
 export { ArchiveSink } from './archive/archive-sink.js';
 export { type ArchiveTarget, type ArchiveVaultOptions, openArchiveVault } from './archive/archive-vault.js';
+export { BackupDisk, type BackupDiskOptions, openBackupDisk } from './archive/backup-disk.js';
 export { type DatastoreVaultOptions, openDatastoreVault } from './archive/datastore-vault.js';
 export { type ChangedExtent, type DiffSide, diffDisks } from './archive/diff.js';
 export { createMachine, type Machine, type MachineOptions } from './archive/machine.js';
