@@ -5,11 +5,10 @@
 // target's name only once it is whole and durable, and is removed again if it does not come to that.
 
 import { closeSync, constants, lstatSync, openSync } from 'node:fs';
-import { isAllZero } from '../base/bytes.js';
-import { FailedError } from '../base/errors.js';
 import { type FileDevice, openFileDevice } from '../block/file-device.js';
 import { PartialFile } from './partial-file.js';
 import type { RestoreTarget } from './restore-disk.js';
+import { checkTarget } from './target-checks.js';
 
 export interface TargetOptions {
   /** Whether a target that has content already may be written over. */
@@ -31,7 +30,6 @@ export interface OpenTarget extends RestoreTarget {
 }
 
 const ALIGNMENT = 4096;
-const PROBE_BYTES = 1 << 20;
 
 export async function openTarget(path: string, sizeBytes: number, options: TargetOptions): Promise<OpenTarget> {
   const isThere = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
@@ -39,7 +37,7 @@ export async function openTarget(path: string, sizeBytes: number, options: Targe
   try {
     const device = await openFileDevice(partial?.path ?? path, { readOnly: false });
     try {
-      if (isThere) await checkExisting(device, path, sizeBytes, options);
+      if (isThere) await checkTarget(device, path, sizeBytes, options);
       return new FileTarget(device, path, sizeBytes, partial, isThere && !options.targetIsZero);
     } catch (error) {
       await device.close();
@@ -49,46 +47,6 @@ export async function openTarget(path: string, sizeBytes: number, options: Targe
     await partial?.remove();
     throw error;
   }
-}
-
-async function checkExisting(
-  device: FileDevice,
-  path: string,
-  sizeBytes: number,
-  options: TargetOptions,
-): Promise<void> {
-  if (device.lengthBytes < sizeBytes) {
-    throw new FailedError('target-too-small', 'the target is smaller than the disk', {
-      object: path,
-      expected: `at least ${sizeBytes} bytes`,
-      found: `${device.lengthBytes} bytes`,
-      advice: 'Make it larger, or name another target.',
-    });
-  }
-  if (options.overwrite || !(await hasContent(device))) return;
-  throw new FailedError('target-not-empty', 'the target is not empty', {
-    object: path,
-    advice: 'Add --overwrite to write over it.',
-  });
-}
-
-/** Whether anything but zeros stands where a partition table or file system would, at its beginning or end. */
-async function hasContent(device: FileDevice): Promise<boolean> {
-  const probe = Math.min(PROBE_BYTES, device.lengthBytes);
-  if (!device.isBlockDevice) {
-    for (let at = 0; at < device.lengthBytes; ) {
-      const [first] = await device.blockStatus(at, device.lengthBytes - at);
-      if (first === undefined || first.state === 'data') return first !== undefined;
-      at = first.offsetBytes + first.lengthBytes;
-    }
-    return false;
-  }
-  const bytes = Buffer.alloc(probe);
-  for (const at of [0, device.lengthBytes - probe]) {
-    await device.read(at, bytes);
-    if (!isAllZero(bytes)) return true;
-  }
-  return false;
 }
 
 class FileTarget implements OpenTarget {
