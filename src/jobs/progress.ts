@@ -4,13 +4,15 @@
 import type { Clock } from '../base/clock.js';
 
 export interface JobProgress {
-  /** Sum of the lengths of all disks. */
+  /** All that there is to do, as far as is known: a job that follows a live device learns of more. */
   readonly totalBytes: number;
-  /** Handed over and accepted: `readBytes` + `zeroBytes`. */
+  /** Handed over and accepted: `readBytes` + `zeroBytes` + `unchangedBytes`. */
   readonly doneBytes: number;
   readonly readBytes: number;
   /** Holes, which were not read. */
   readonly zeroBytes: number;
+  /** What need not be read, since it is as it was. */
+  readonly unchangedBytes: number;
 }
 
 const REPORT_MILLIS = 100;
@@ -19,23 +21,32 @@ const REPORT_MILLIS = 100;
 export class ProgressCounter {
   #readBytes = 0;
   #zeroBytes = 0;
+  #unchangedBytes = 0;
+  #totalBytes: number;
   #reportedMillis: number;
 
   constructor(
-    private readonly totalBytes: number,
+    totalBytes: number,
     private readonly clock: Clock,
     private readonly onProgress: ((progress: JobProgress) => void) | undefined,
   ) {
+    this.#totalBytes = totalBytes;
     this.#reportedMillis = clock.monotonicMillis();
   }
 
   snapshot(): JobProgress {
     return {
-      totalBytes: this.totalBytes,
-      doneBytes: this.#readBytes + this.#zeroBytes,
+      totalBytes: this.#totalBytes,
+      doneBytes: this.#readBytes + this.#zeroBytes + this.#unchangedBytes,
       readBytes: this.#readBytes,
       zeroBytes: this.#zeroBytes,
+      unchangedBytes: this.#unchangedBytes,
     };
+  }
+
+  /** More to do, or, with a negative number, less. */
+  addTotal(bytes: number): void {
+    this.#totalBytes += bytes;
   }
 
   addRead(bytes: number): void {
@@ -45,6 +56,11 @@ export class ProgressCounter {
 
   addZero(bytes: number): void {
     this.#zeroBytes += bytes;
+    this.#reportSometimes();
+  }
+
+  addUnchanged(bytes: number): void {
+    this.#unchangedBytes += bytes;
     this.#reportSometimes();
   }
 

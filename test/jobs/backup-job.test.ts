@@ -92,7 +92,13 @@ describe('BackupJob', () => {
       expect(job.state).toEqual({ name: 'concluded', outcome: 'done', result });
       const total = disks.reduce((sum, disk) => sum + disk.lengthBytes, 0);
       const read = disks.reduce((sum, disk) => sum + disk.readBytes, 0);
-      const expected = { totalBytes: total, doneBytes: total, readBytes: read, zeroBytes: total - read };
+      const expected = {
+        totalBytes: total,
+        doneBytes: total,
+        readBytes: read,
+        zeroBytes: total - read,
+        unchangedBytes: 0,
+      };
       expect(job.progress()).toEqual(expected);
       expect(reports.at(-1)).toEqual(expected);
       await expectBackedUp(sink, disks);
