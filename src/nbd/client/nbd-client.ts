@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// Opens an export of an NBD server.
+
+import { type Clock, REAL_CLOCK } from '../../base/clock.js';
+import { FailedError } from '../../base/errors.js';
+import { type Log, SILENT } from '../../base/log.js';
+import { TRANSMISSION_FLAG } from '../protocol/constants.js';
+import { ConnectionPool } from './connection-pool.js';
+import { NbdDevice } from './nbd-device.js';
+import { parseNbdUri } from './nbd-uri.js';
+
+export { NbdDevice } from './nbd-device.js';
+export { isNbdUri } from './nbd-uri.js';
+
+export interface NbdDeviceOptions {
+  readonly readOnly: boolean;
+  /** At most; more than one only where the server keeps them in step. 4 for reading, else 1. */
+  readonly connections?: number;
+  /** A dirty bitmap to ask for; see `NbdDevice.dirtyStatus`. */
+  readonly bitmap?: string;
+  /** Ends everything that is under way, also of the open device, with InterruptedError. */
+  readonly signal?: AbortSignal;
+  readonly log?: Log;
+  readonly clock?: Clock;
+  /** How long a server may keep silent while an answer is due. */
+  readonly timeoutMillis?: number;
+  /** How long a server that has gone is waited for. 0: not at all. */
+  readonly reconnectMillis?: number;
+}
+
+const READING_CONNECTIONS = 4;
+const TIMEOUT_MILLIS = 120_000;
+const RECONNECT_MILLIS = 30_000;
+
+/**
+ * Rejects with UsageError for what is not a URI, with FailedError where the server cannot be reached, refuses, breaks the
+ * protocol, or allows reading only and writing is wanted.
+ */
+export async function openNbdDevice(uri: string, options: NbdDeviceOptions): Promise<NbdDevice> {
+  const address = parseNbdUri(uri);
+  const { readOnly, bitmap, signal } = options;
+  const pool = await ConnectionPool.open(address, {
+    ...{ bitmap, signal },
+    connections: options.connections ?? (readOnly ? READING_CONNECTIONS : 1),
+    log: options.log ?? SILENT,
+    clock: options.clock ?? REAL_CLOCK,
+    timeoutMillis: options.timeoutMillis ?? TIMEOUT_MILLIS,
+    reconnectMillis: options.reconnectMillis ?? RECONNECT_MILLIS,
+  });
+  if (!readOnly && (pool.terms.flags & TRANSMISSION_FLAG.readOnly) !== 0) {
+    pool.close();
+    throw new FailedError('read-only-export', 'the NBD server allows reading only', {
+      object: uri,
+      advice: 'Export it for writing.',
+    });
+  }
+  return new NbdDevice(uri, readOnly, pool);
+}
