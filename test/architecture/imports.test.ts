@@ -18,7 +18,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   base: [],
   formats: ['base'],
   block: BLOCKS,
-  nbd: BLOCKS,
+  nbd: ['block', ...BLOCKS],
   qmp: BLOCKS,
   pipeline: BLOCKS,
   'plugin-api': ['block', ...BLOCKS],
