@@ -2,7 +2,7 @@
 // Checks the chunks of a frame against their ids.
 
 import { type HashName, ID_BYTES } from '../../formats/vmar/hash.js';
-import type { ExtractChunk } from './extract-job.js';
+import type { LoadChunk } from './load-job.js';
 import { chunkHasher, type Implementation } from './thread-tools.js';
 
 /** A chunk that goes to several places in a row is hashed once. */
@@ -27,7 +27,7 @@ export class ChunkCheck {
   }
 
   /** Whether the chunk lies in the frame and is what its id says. */
-  passes(chunk: ExtractChunk): boolean {
+  passes(chunk: LoadChunk): boolean {
     const { offsetInFrame, lengthBytes, kind } = chunk;
     if (offsetInFrame + lengthBytes > this.#raw.byteLength) return false;
     if (offsetInFrame !== this.#offset || lengthBytes !== this.#length || kind !== this.#kind) {

@@ -8,6 +8,8 @@ import { extract } from './extract.js';
 import type { ExtractJob, ExtractReport } from './extract-job.js';
 import { hashSlot } from './hash-slot.js';
 import { intake } from './intake.js';
+import { load } from './load.js';
+import type { LoadJob, LoadReport } from './load-job.js';
 import { RefusedTargets } from './refused-targets.js';
 import { checkIntake, checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot } from './slots.js';
@@ -56,6 +58,11 @@ export class InlineExecutor implements Executor {
     const report = extract(job, place, this.#options.hash, this.#implementation);
     this.#refused.learn(target, report);
     return report;
+  }
+
+  async load(job: LoadJob): Promise<LoadReport> {
+    this.#checkOpen();
+    return load(job, this.#options.hash, this.#implementation);
   }
 
   async verifyExtents(job: VerifyJob): Promise<VerifyReport> {

@@ -5,6 +5,7 @@
 import { type HashName, ID_BYTES, SEAL_BYTES } from '../../formats/vmar/hash.js';
 import type { ErrorMessage } from './error-message.js';
 import type { ExtractChunk, ExtractFrame, ExtractReport, FileTarget } from './extract-job.js';
+import type { LoadReport } from './load-job.js';
 import type { SharedSlots } from './slot-memory.js';
 import type { Implementation } from './thread-tools.js';
 import type { VerifyJob, VerifyReport } from './verify-job.js';
@@ -37,17 +38,30 @@ export interface ExtractTask {
   readonly target: FileTarget | { readonly kind: 'slot'; readonly pool: number; readonly slot: number };
 }
 
+export interface LoadTask {
+  readonly task: 'load';
+  readonly fd: number;
+  readonly object: string;
+  /** One frame; see `packFrames`. */
+  readonly numbers: Float64Array<ArrayBuffer>;
+  readonly hashes: Uint8Array<ArrayBuffer>;
+  readonly memory: SharedArrayBuffer;
+}
+
 export interface VerifyTask {
   readonly task: 'verify';
   readonly job: VerifyJob;
 }
 
-export type Task = SlotTask | ExtractTask | VerifyTask;
+export type Task = SlotTask | ExtractTask | LoadTask | VerifyTask;
 
 /** The answer to a SlotTask that went well; an intake answers with the bytes that it could read. */
 export const DONE = 0;
 
-export type Answer = number | { readonly report: ExtractReport | VerifyReport } | { readonly error: ErrorMessage };
+export type Answer =
+  | number
+  | { readonly report: ExtractReport | LoadReport | VerifyReport }
+  | { readonly error: ErrorMessage };
 
 const FRAME_NUMBERS = 5;
 const CHUNK_NUMBERS = 4;

@@ -43,6 +43,16 @@ export function decompressWhole(frame: Uint8Array, into: Uint8Array): boolean {
   }
 }
 
+/** Decompresses what can be of a damaged frame: blocks before the damage are right, all else in `into` is anything. */
+export function decompressPart(frame: Uint8Array, into: Uint8Array): void {
+  decompressor ??= new zstd.DCtx();
+  try {
+    decompressor.decompress(into, frame);
+  } catch {
+    // Expected: it is damaged.
+  }
+}
+
 const hashers = new Map<string, Hasher>();
 
 /** A hasher of the thread for one context; not re-entrant. */

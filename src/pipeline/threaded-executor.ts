@@ -5,7 +5,8 @@ import { BugError, FailedError } from '../base/errors.js';
 import type { CompressedFrame, Piece } from './compress.js';
 import type { Executor, ExecutorOptions, IntakeRequest, IntakeResult } from './executor.js';
 import type { ExtractJob, ExtractReport, ExtractTarget } from './extract-job.js';
-import { type Answer, COMPRESS, type ExtractTask, HASH_SLOT, INTAKE, packFrames } from './messages.js';
+import type { LoadJob, LoadReport } from './load-job.js';
+import { type Answer, COMPRESS, type ExtractTask, HASH_SLOT, INTAKE, type LoadTask, packFrames } from './messages.js';
 import { RefusedTargets } from './refused-targets.js';
 import { checkIntake, checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot, SlotPool } from './slots.js';
@@ -56,6 +57,14 @@ export class ThreadedExecutor implements Executor {
     const report = reportOf<ExtractReport>(await this.#team.run(task, [numbers.buffer, hashes.buffer]));
     this.#refused.learn(target, report);
     return report;
+  }
+
+  async load(job: LoadJob): Promise<LoadReport> {
+    const { fd, object, memory } = job;
+    const chunks = job.chunks.map((chunk) => ({ ...chunk, targetOffset: 0 }));
+    const { numbers, hashes } = packFrames([{ ...job.frame, chunks }]);
+    const task: LoadTask = { task: 'load', fd, object, numbers, hashes, memory };
+    return reportOf<LoadReport>(await this.#team.run(task, [numbers.buffer, hashes.buffer]));
   }
 
   async verifyExtents(job: VerifyJob): Promise<VerifyReport> {

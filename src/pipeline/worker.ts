@@ -7,6 +7,7 @@ import { encodeError } from './error-message.js';
 import { extract } from './extract.js';
 import { hashSlot } from './hash-slot.js';
 import { intake } from './intake.js';
+import { load } from './load.js';
 import {
   type Answer,
   DONE,
@@ -52,8 +53,13 @@ function runSlotTask(task: SlotTask): number {
 function run(task: Task): Answer {
   if (!('task' in task)) return runSlotTask(task);
   if (task.task === 'verify') return { report: verifyExtents(task.job, implementation) };
-  const { fd, object, target } = task;
   const frames = unpackFrames(task.numbers, task.hashes);
+  const { fd, object } = task;
+  if (task.task === 'load') {
+    const frame = frames[0]!;
+    return { report: load({ fd, object, frame, chunks: frame.chunks, memory: task.memory }, hash, implementation) };
+  }
+  const { target } = task;
   const place = target.kind === 'file' ? target : { kind: target.kind, memory: slotOf(target.pool, target.slot) };
   return { report: extract({ fd, object, frames }, place, hash, implementation) };
 }
