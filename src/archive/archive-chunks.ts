@@ -2,8 +2,9 @@
 // The chunks of one self-contained archive: its own table is the index.
 
 import type { HashName } from '../../formats/vmar/hash.js';
-import { VmarError } from '../base/errors.js';
-import type { ContainerReader } from '../store/container-reader.js';
+import { bytesEqual } from '../base/bytes.js';
+import { DamageError, FailedError, VmarError } from '../base/errors.js';
+import { ContainerReader } from '../store/container-reader.js';
 import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
 
 export class ArchiveChunks implements ChunkSource {
@@ -30,7 +31,35 @@ export class ArchiveChunks implements ChunkSource {
     }
   }
 
+  async checkReachable(): Promise<void> {
+    const { path } = this.container;
+    let found: ContainerReader;
+    try {
+      found = ContainerReader.open(path);
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      // It is there and damaged, unless it cannot even be opened or begun to be read.
+      if (error instanceof DamageError && error.code !== 'container-unreadable') return;
+      throw unreachable(path, error.message, error);
+    }
+    found.close();
+    if (bytesEqual(found.header.containerId, this.container.header.containerId)) return;
+    throw unreachable(path, 'another archive lies in its place');
+  }
+
+  openAgain(): void {
+    this.container.openAgain();
+  }
+
   async close(): Promise<void> {
     this.container.close();
   }
+}
+
+function unreachable(path: string, why: string, cause?: unknown): FailedError {
+  return new FailedError('store-unreachable', `the archive cannot be reached: ${why}`, {
+    object: path,
+    advice: 'Check that its file system is mounted; reading goes on when it is back.',
+    cause,
+  });
 }

@@ -35,5 +35,12 @@ export interface ChunkSource {
   locateAll(id: Uint8Array): Promise<ChunkPlaces>;
   /** Says that a frame was found damaged where its container's own table has it. */
   distrust?(place: ChunkPlace): void;
+  /**
+   * Resolves if the datastore or archive is there as a whole; what went wrong is then the fault of its parts.
+   * @throws FailedError 'store-unreachable' if it is away: unmounted, moved, its server gone.
+   */
+  checkReachable(): Promise<void>;
+  /** Opens files anew from here on: descriptors of a mount that went away stay dead when it is back. */
+  openAgain(): void;
   close(): Promise<void>;
 }

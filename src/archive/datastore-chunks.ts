@@ -123,6 +123,14 @@ export class DatastoreChunks implements ChunkSource {
     }
   }
 
+  async checkReachable(): Promise<void> {
+    await this.#store.checkReachable();
+  }
+
+  openAgain(): void {
+    this.packs.closeAll();
+  }
+
   /** Closes the packs; the index is the datastore's. */
   async close(): Promise<void> {
     this.packs.closeAll();

@@ -46,6 +46,7 @@ export class ContainerReader {
   #fd: number | undefined;
   #pins = 0;
   #closing = false;
+  #stale = false;
 
   private constructor(path: string, fd: number, fileBytes: number) {
     this.path = path;
@@ -114,15 +115,27 @@ export class ContainerReader {
 
   unpin(): void {
     this.#pins--;
-    if (this.#closing) this.close();
+    if (this.#closing || this.#stale) this.#closeUnused();
+  }
+
+  /** Lets the next use open the file anew, once nobody reads from it: its descriptor may be dead (ESTALE, unmounted). */
+  openAgain(): void {
+    this.#stale = true;
+    this.#closeUnused();
   }
 
   /** Closes the descriptor, at once or when the last pin is gone. */
   close(): void {
     this.#closing = true;
+    this.#closeUnused();
+  }
+
+  #closeUnused(): void {
     if (this.#pins > 0 || this.#fd === undefined) return;
-    closeSync(this.#fd);
+    const fd = this.#fd;
     this.#fd = undefined;
+    this.#stale = false;
+    closeForReading(fd);
   }
 
   /**
@@ -306,6 +319,15 @@ function openForReading(path: string): number {
     const code = systemErrorCode(error);
     if (code === 'ENOENT') throw new NotFoundError('no-such-file', 'no such file', { object: path, cause: error });
     throw new FailedError('open-failed', `cannot be opened: ${code ?? String(error)}`, { object: path, cause: error });
+  }
+}
+
+/** What was only read loses nothing by a failed close, and a dead mount may fail it. */
+function closeForReading(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch (error) {
+    if (systemErrorCode(error) === 'EBADF') throw error;
   }
 }
 

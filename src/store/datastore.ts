@@ -5,6 +5,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkFeatures } from '../../formats/vmar/features.js';
 import { decodeSuperblock, type Superblock } from '../../formats/vmar/superblock.js';
+import { bytesEqual } from '../base/bytes.js';
 import { DamageError, FailedError, NotFoundError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import type { ChunkIndex } from './chunk-index.js';
@@ -100,6 +101,26 @@ export class Datastore {
     }
   }
 
+  /**
+   * Resolves if this very datastore lies where it was opened.
+   * @throws FailedError 'store-unreachable' if its superblock cannot be read, or is another's.
+   */
+  async checkReachable(): Promise<void> {
+    let found: Superblock;
+    try {
+      found = decodeSuperblock(
+        await readSmallFile(superblockPath(this.root), MOST_SUPERBLOCK_BYTES),
+        superblockPath(this.root),
+      );
+    } catch (error) {
+      if (error instanceof DamageError && error.code !== 'read-error') return;
+      throw unreachable(this.root, error instanceof Error ? error.message : String(error), error);
+    }
+    if (!bytesEqual(found.storeUuid, this.superblock.storeUuid)) {
+      throw unreachable(this.root, 'another datastore lies in its place');
+    }
+  }
+
   /** Closes the index, if it was opened. Sessions are ended by whoever began them. */
   async close(): Promise<void> {
     const index = this.#index;
@@ -143,6 +164,14 @@ async function whatIsThere(root: string, error: DamageError | NotFoundError): Pr
     object: root,
     advice: 'Check that it is mounted; `vmar init` makes a new one.',
     cause: error,
+  });
+}
+
+function unreachable(root: string, why: string, cause?: unknown): FailedError {
+  return new FailedError('store-unreachable', `the datastore cannot be reached: ${why}`, {
+    object: root,
+    advice: 'Check that it is mounted and in its place; reading goes on when it is back.',
+    cause,
   });
 }
 
