@@ -7,25 +7,34 @@
 import type { ManifestDisk } from '../../formats/vmar/manifest.js';
 import { DamageError, UsageError, type VmarError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
-import { copyBytes } from '../base/syscalls.js';
 import type { BlockDevice, BlockExtent } from '../block/device.js';
 import { checkRange } from '../block/range.js';
 import type { Executor } from '../pipeline/executor.js';
-import { ChunkReader } from './chunk-reader.js';
+import { BackupReading } from './backup-reading.js';
+import { DiskReader, type LostPart } from './disk-reader.js';
 import { findDisk } from './find-disk.js';
-import { isZeroId, MapReader } from './map-reader.js';
+import { DEFAULT_CACHE_BYTES } from './frame-cache.js';
+import { MapReader } from './map-reader.js';
 import { mapStatus } from './map-status.js';
 import type { OpenBackup } from './open-backup.js';
+import { ReadStreams } from './read-streams.js';
 
 export interface BackupDiskOptions {
   /** Its threads read, decompress and check; without one that is done on the calling thread. */
   readonly executor?: Executor;
-  /** Memory for decompressed frames, by default 64 MiB; shared by all disks of the backup. */
+  /** Memory for decompressed frames, by default 64 MiB; shared by all disks of the backup, the first one's choice. */
   readonly cacheBytes?: number;
   /** Read on ahead of sequential readers; true by default. */
   readonly readAhead?: boolean;
+  /** Hears of damage, once a range. */
   readonly log?: Log;
 }
+
+/** A stream is never read ahead of by more, nor by more than this share of the cache. */
+const MOST_AHEAD_BYTES = 8 << 20;
+const AHEAD_SHARE = 8;
+/** Ranges of damage that the log is told of. */
+const MOST_TOLD = 65536;
 
 /**
  * A disk of a backup by its name, as `findDisk` takes it. Opening reads nothing, whatever the disk's size. The backup
@@ -54,76 +63,79 @@ export class BackupDisk implements BlockDevice {
   readonly clusterSizeBytes: number;
   /** As the manifest has it. */
   readonly disk: ManifestDisk;
-  readonly #chunks: ChunkReader;
+  readonly #reading: BackupReading;
   readonly #map: MapReader;
+  readonly #reader: DiskReader;
+  readonly #streams: ReadStreams | undefined;
+  readonly #cacheBytes: number;
   readonly #log: Log;
+  /** Offsets of clusters whose damage the log was told of. */
+  readonly #told = new Set<number>();
+  readonly #forget = (): void => this.#reader.forgetPlaces();
 
   /** @internal See openBackupDisk. */
   constructor(backup: OpenBackup, disk: ManifestDisk, options: BackupDiskOptions) {
     const { sizeBytes, clusterSizeBytes, mapRoot } = disk;
+    const { executor, cacheBytes } = options;
+    const fanout = backup.manifest.mapFanout;
     this.name = `${backup.name}:${disk.name}`;
     this.disk = disk;
     this.lengthBytes = sizeBytes;
     this.clusterSizeBytes = clusterSizeBytes;
+    this.#cacheBytes = cacheBytes ?? DEFAULT_CACHE_BYTES;
     this.#log = options.log ?? SILENT;
-    this.#chunks = new ChunkReader(backup.source);
-    this.#map = new MapReader(this.#chunks, {
-      ...{ root: mapRoot, sizeBytes, clusterSizeBytes },
-      fanout: backup.manifest.mapFanout,
-    });
+    this.#reading = BackupReading.of(backup.source, { executor, cacheBytes });
+    this.#reading.join(this.#forget);
+    this.#map = new MapReader(this.#reading, { root: mapRoot, sizeBytes, clusterSizeBytes, fanout });
+    this.#reader = new DiskReader(this.#reading, this.#map, { sizeBytes, clusterSizeBytes, fanout });
+    const aheadBytes = Math.min(MOST_AHEAD_BYTES, this.#cacheBytes / AHEAD_SHARE);
+    this.#streams = options.readAhead === false ? undefined : new ReadStreams(aheadBytes);
   }
 
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     checkRange(this, offsetBytes, into.byteLength);
-    for (let done = 0; done < into.byteLength; ) {
-      const offset = offsetBytes + done;
-      const inCluster = offset % this.clusterSizeBytes;
-      const length = Math.min(into.byteLength - done, this.clusterSizeBytes - inCluster);
-      await this.#readCluster(
-        (offset - inCluster) / this.clusterSizeBytes,
-        inCluster,
-        into.subarray(done, done + length),
-      );
-      done += length;
+    const done = this.#reader.readNow(offsetBytes, into);
+    const ahead = this.#streams?.note(offsetBytes, into.byteLength, this.lengthBytes);
+    if (done === into.byteLength) {
+      if (ahead !== undefined) void this.#reader.ahead(ahead.offsetBytes, ahead.lengthBytes);
+      return;
     }
+    const rest = this.#reader.read(offsetBytes + done, into.subarray(done));
+    if (ahead !== undefined) void this.#reader.ahead(ahead.offsetBytes, ahead.lengthBytes);
+    const lost = await rest;
+    if (lost !== undefined) throw this.#failure(lost);
   }
 
-  async #readCluster(cluster: number, inCluster: number, into: Uint8Array): Promise<void> {
-    const start = cluster * this.clusterSizeBytes;
-    try {
-      const id = await this.#map.pageId(0, cluster);
-      if (isZeroId(id)) {
-        into.fill(0);
-        return;
-      }
-      const bytes = await this.#chunks.read(id, 0);
-      const expected = Math.min(this.clusterSizeBytes, this.lengthBytes - start);
-      if (bytes.byteLength !== expected)
-        throw new DamageError('chunk-length', 'a chunk has another length than its cluster');
-      copyBytes(into, bytes.subarray(inCluster, inCluster + into.byteLength));
-    } catch (error) {
-      throw error instanceof DamageError ? this.#damaged(start, error) : error;
+  #failure({ offsetBytes, lengthBytes, error }: LostPart): unknown {
+    if (!(error instanceof DamageError)) return error;
+    const place = placeOf(error);
+    if (!this.#told.has(offsetBytes) && this.#told.size < MOST_TOLD) {
+      this.#told.add(offsetBytes);
+      const range = `${lengthBytes} bytes from byte ${offsetBytes} on`;
+      this.#log.warn(`${this.name}: ${range} are damaged: ${error.message}${place}`);
     }
-  }
-
-  #damaged(offsetBytes: number, cause: VmarError): DamageError {
-    const place =
-      cause.object === undefined
-        ? ''
-        : ` (${cause.object}${cause.offsetBytes === undefined ? '' : ` at byte ${cause.offsetBytes}`})`;
-    this.#log.debug(`${this.name} at byte ${offsetBytes}: ${cause.message}${place}`);
-    return new DamageError(cause.code, `the backup is damaged here: ${cause.message}${place}`, {
-      ...{ object: this.name, offsetBytes, cause },
+    return new DamageError(error.code, `the backup is damaged here: ${error.message}${place}`, {
+      ...{ object: this.name, offsetBytes, cause: error },
       advice: 'Run `vmar verify` to see all that is damaged.',
     });
   }
 
+  /** Bounded work a call: it may end before the range does. 'data' where the map is damaged. */
   async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
     checkRange(this, offsetBytes, lengthBytes);
     return await mapStatus(this.#map, { offsetBytes, lengthBytes, clusterSizeBytes: this.clusterSizeBytes });
   }
 
-  async prefetch(_offsetBytes: number, _lengthBytes: number): Promise<void> {}
+  /** Loads at most half of what the cache holds. */
+  async prefetch(offsetBytes: number, lengthBytes: number): Promise<void> {
+    const end = Math.min(this.lengthBytes, offsetBytes + Math.min(lengthBytes, this.#cacheBytes / 2));
+    if (offsetBytes >= 0 && end > offsetBytes) await this.#reader.ahead(offsetBytes, end - offsetBytes);
+  }
+
+  /** Bytes read from packs and frames loaded, by all disks of the backup. */
+  get loaded(): { readonly frames: number; readonly storedBytes: number } {
+    return this.#reading.frames.counts;
+  }
 
   async write(_offsetBytes: number, _from: Uint8Array): Promise<void> {
     throw this.#readOnly();
@@ -143,5 +155,12 @@ export class BackupDisk implements BlockDevice {
 
   async flush(): Promise<void> {}
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    await this.#reading.leave(this.#forget);
+  }
+}
+
+function placeOf({ object, offsetBytes }: VmarError): string {
+  if (object === undefined) return '';
+  return offsetBytes === undefined ? ` (${object})` : ` (${object} at byte ${offsetBytes})`;
 }

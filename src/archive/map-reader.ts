@@ -25,10 +25,10 @@ export class MapReader {
   readonly levels: number;
   readonly fanout: number;
   readonly #root: Uint8Array;
-  readonly #chunks: ChunkReader;
+  readonly #chunks: Pick<ChunkReader, 'read'>;
   readonly #cache = new Map<string, MapPage>();
 
-  constructor(chunks: ChunkReader, shape: MapShape) {
+  constructor(chunks: Pick<ChunkReader, 'read'>, shape: MapShape) {
     this.#chunks = chunks;
     this.#root = shape.root;
     this.fanout = shape.fanout;
