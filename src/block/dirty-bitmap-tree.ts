@@ -89,8 +89,9 @@ class Leaf implements BitTree {
   }
 
   visit(base: number, visitor: BitVisitor): void {
+    if (this.count === 0) return;
     if (this.count === this.capacity) visitor.full(base, this.capacity);
-    else if (this.count > 0) visitor.mixed(base, this.capacity, this.words);
+    else visitor.mixed(base, this.capacity, this.words);
   }
 }
 

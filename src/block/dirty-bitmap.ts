@@ -137,7 +137,10 @@ export class DirtyBitmap {
     return encodeDirtyBitmap(this, (visitor) => this.#bits.visit(0, visitor));
   }
 
-  /** Throws DamageError for bytes that `serialize` did not give. Takes memory in proportion to the bytes. */
+  /**
+   * Throws DamageError for bytes that `serialize` did not give. Takes memory in proportion to the number of bytes (at
+   * most some 200 times as much, for a liar's widely scattered runs), whatever length they claim.
+   */
   static deserialize(bytes: Uint8Array): DirtyBitmap {
     return decodeDirtyBitmap(bytes, (lengthBytes, granularityBytes) => {
       const bitmap = new DirtyBitmap(lengthBytes, granularityBytes);
