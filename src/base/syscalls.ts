@@ -16,6 +16,7 @@ const FALLOC_PUNCH_HOLE = 0x02;
 const FALLOC_ZERO_RANGE = 0x10;
 const SYNC_FILE_RANGE_WRITE = 2;
 const POSIX_FADV_WILLNEED = 3;
+const RWF_NOWAIT = 0x08;
 const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
@@ -49,6 +50,7 @@ interface Calls {
   readonly fcntl: (fd: number, command: number, type: string, argument: Uint8Array) => number;
   readonly ioctl: (fd: number, request: number, type: string, argument: Uint8Array) => number;
   readonly fallocate: FallocateCall;
+  readonly preadv2: (fd: number, vectors: Uint8Array, count: number, offset: number, flags: number) => number;
   readonly memcpy: (to: Uint8Array, from: Uint8Array, length: number) => void;
   readonly fadvise: (fd: number, offset: number, length: number, advice: number) => number;
   readonly syncFileRange: (fd: number, offset: number, length: number, flags: number) => number;
@@ -74,6 +76,7 @@ function load(): Calls {
       fallocate: libc.func(
         'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
       ) as unknown as FallocateCall,
+      preadv2: libc.func('int64_t preadv2(int fd, const void *vectors, int count, int64_t offset, int flags)'),
       memcpy: libc.func('void memcpy(_Out_ void *to, const void *from, size_t length)'),
       fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)'),
       syncFileRange: libc.func('int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)'),
@@ -234,4 +237,21 @@ export function alignedOffset(memory: SharedArrayBuffer | Uint8Array, alignment:
   const bytes = memory instanceof Uint8Array ? memory : new Uint8Array(memory);
   const past = Number(calls().koffi.address(bytes) % BigInt(alignment));
   return past === 0 ? 0 : alignment - past;
+}
+
+/** struct iovec of 64-bit Linux: address, length. Filled anew for each call, which does not keep it. */
+const VECTOR = new BigUint64Array(2);
+const VECTOR_BYTES = new Uint8Array(VECTOR.buffer);
+
+/**
+ * Reads what the page cache holds, without waiting for a disk. False: it does not hold all of it, and `into` may have
+ * got a part. 'never': the file system cannot be asked, now or later.
+ */
+export function readCached(fd: number, offset: number, into: Uint8Array): boolean | 'never' {
+  const { koffi, preadv2 } = calls();
+  VECTOR[0] = koffi.address(into);
+  VECTOR[1] = BigInt(into.byteLength);
+  const count = preadv2(fd, VECTOR_BYTES, 1, offset, RWF_NOWAIT);
+  if (count === into.byteLength) return true;
+  return count < 0 && UNSUPPORTED.has(failure('preadv2').code) ? 'never' : false;
 }

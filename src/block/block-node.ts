@@ -94,6 +94,11 @@ export class BlockNode implements BlockDevice {
     }
   }
 
+  tryRead(offsetBytes: number, into: Uint8Array): boolean {
+    if (this.#drains > 0 || this.#closed) return false;
+    return this.#device.tryRead?.(offsetBytes, into) === true;
+  }
+
   async write(offsetBytes: number, from: Uint8Array): Promise<void> {
     if (this.#drains > 0 || this.#closed) await this.#enterLater();
     else this.#inFlight++;

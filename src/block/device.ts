@@ -32,6 +32,11 @@ export interface BlockDevice {
   readonly fd?: number;
   /** Fills `into` from `offsetBytes`. Never short: it fills all or rejects. */
   read(offsetBytes: number, into: Uint8Array): Promise<void>;
+  /**
+   * Reads without waiting, if all the bytes are at hand; for small reads, since it keeps the thread. False: nothing was
+   * found out, `into` holds whatever, and `read` is to be asked. Never throws.
+   */
+  tryRead?(offsetBytes: number, into: Uint8Array): boolean;
   write(offsetBytes: number, from: Uint8Array): Promise<void>;
   /** Makes the range read as zeros; frees its space where the device can, unless `keepAllocated`. */
   writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }): Promise<void>;

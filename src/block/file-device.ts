@@ -3,8 +3,9 @@
 
 import fs from 'node:fs';
 import { promisify } from 'node:util';
+import { isSize } from '../base/checked.js';
 import { systemErrorCode } from '../base/errors.js';
-import { blockDeviceBytes, punchHoleAsync, zeroRangeAsync } from '../base/syscalls.js';
+import { blockDeviceBytes, punchHoleAsync, readCached, zeroRangeAsync } from '../base/syscalls.js';
 import type { BlockExtent } from './device.js';
 import { flushFailed, notAnImage, openFailed, readFailed, shrank, writeFailed } from './file-errors.js';
 import { lockImage } from './image-lock.js';
@@ -81,6 +82,8 @@ export class FileDevice implements MeasuredDevice {
   #fd: number;
   /** False once the file system was found not to tell where holes are. */
   #tellsHoles: boolean;
+  /** False once the file system was found not to tell what it has in memory. */
+  #tellsCached = true;
   /** After a failed flush the kernel forgets what it could not write: later flushes would lie. */
   #flushError: unknown;
 
@@ -113,6 +116,14 @@ export class FileDevice implements MeasuredDevice {
       if (count === 0) throw shrank(this.name, at, this.lengthBytes, await this.lengthNow());
       done += count;
     }
+  }
+
+  tryRead(offsetBytes: number, into: Uint8Array): boolean {
+    const inside = isSize(offsetBytes) && offsetBytes <= this.lengthBytes - into.byteLength;
+    if (!inside || !this.#tellsCached) return false;
+    const done = readCached(this.#fd, offsetBytes, into);
+    if (done === 'never') this.#tellsCached = false;
+    return done === true;
   }
 
   #readSome(into: Uint8Array, from: number, at: number): Promise<number> {

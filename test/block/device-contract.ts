@@ -71,6 +71,7 @@ export function deviceContract(name: string, make: MakeDevice, { lengthUnit = 1 
           [0.5, 1],
         ] as const) {
           await expect(device.read(at, new Uint8Array(length))).rejects.toMatchObject(refused);
+          expect(device.tryRead?.(at, new Uint8Array(length))).not.toBe(true);
           await expect(device.write(at, new Uint8Array(length).fill(1))).rejects.toMatchObject(refused);
           await expect(device.writeZeroes(at, length)).rejects.toMatchObject(refused);
           await expect(device.discard(at, length)).rejects.toMatchObject(refused);
@@ -133,6 +134,7 @@ async function randomStep(device: BlockDevice, model: Buffer, random: ReturnType
       const read = Buffer.alloc(to - from, 0xee);
       await device.read(from, read);
       expect(read.equals(model.subarray(from, to))).toBe(true);
+      if (device.tryRead?.(from, read.fill(0xee))) expect(read.equals(model.subarray(from, to))).toBe(true);
       break;
     }
     default:
