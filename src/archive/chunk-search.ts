@@ -16,8 +16,8 @@ const LOST_MILLIS = 60_000;
 const MOST_LOST = 65536;
 /** Files are opened anew at most so often where single ones cannot be read. */
 const OPEN_AGAIN_MILLIS = 1000;
-/** What a dead mount looks like, and a bad disk too. */
-const UNREADABLE = new Set(['container-unreadable', 'container-gone', 'open-failed', 'read-failed']);
+/** What a datastore that is away looks like, and a bad disk or a lost pack too. */
+const VAGUE = new Set(['chunk-missing', 'container-unreadable', 'container-gone', 'open-failed', 'read-failed']);
 
 interface LostChunk {
   readonly error: VmarError;
@@ -59,12 +59,11 @@ export class ChunkSearch {
   async anywhere(id: Uint8Array, reason: unknown, take: TakeChunk): Promise<void> {
     const search = this.#last.then(async () => {
       this.checkKnown(id);
-      await this.#lookAround(reason);
-      const failure = await this.#everyPlace(id, take);
-      if (failure === undefined) return;
-      await this.#lookAround(failure);
-      if (failure instanceof DamageError) this.#remember(id, failure);
-      throw failure;
+      if (reason !== undefined) await this.#lookAround(reason);
+      await this.#twice(() => this.#everyPlace(id, take)).catch((error: unknown) => {
+        if (error instanceof DamageError) this.#remember(id, error);
+        throw error;
+      });
     });
     this.#last = search.catch(() => undefined);
     await search;
@@ -72,33 +71,41 @@ export class ChunkSearch {
 
   /** Reads a map page with the same care. */
   async read(chunks: ChunkReader, id: Uint8Array, kind: number): Promise<Uint8Array> {
-    for (;;) {
-      try {
-        return await chunks.read(id, kind);
-      } catch (error) {
-        if (!(await this.#lookAround(error))) throw error;
-      }
+    return await this.#twice(() => chunks.read(id, kind));
+  }
+
+  /** Tries again what may have failed because the datastore was away for a moment. */
+  async #twice<Result>(attempt: () => Promise<Result>): Promise<Result> {
+    try {
+      return await attempt();
+    } catch (error) {
+      await this.#lookAround(error);
+      if (!isVague(error)) throw error;
+    }
+    try {
+      return await attempt();
+    } catch (error) {
+      await this.#lookAround(error);
+      throw error;
     }
   }
 
   /**
-   * After something could not be read. True if files were opened again, so that it may be worth another try.
-   * @throws FailedError if the datastore is away
+   * After something could not be read: whether the datastore is there. Opens files anew where they may be dead.
+   * @throws FailedError if it is away
    */
-  async #lookAround(reason: unknown): Promise<boolean> {
-    if (reason !== undefined && !(reason instanceof VmarError)) throw reason;
+  async #lookAround(reason: unknown): Promise<void> {
+    if (!(reason instanceof VmarError)) throw reason;
     try {
       await this.#source.checkReachable();
     } catch (error) {
       this.#forget();
       throw error;
     }
-    if (reason === undefined || !UNREADABLE.has(reason.code)) return false;
     const now = this.#clock.monotonicMillis();
-    if (now - this.#openedMillis < OPEN_AGAIN_MILLIS) return false;
+    if (!isVague(reason) || now - this.#openedMillis < OPEN_AGAIN_MILLIS) return;
     this.#openedMillis = now;
     this.#forget();
-    return true;
   }
 
   #forget(): void {
@@ -107,13 +114,13 @@ export class ChunkSearch {
     this.#onAway();
   }
 
-  /** Why no place would do; undefined if one did. */
-  async #everyPlace(id: Uint8Array, take: TakeChunk): Promise<VmarError | undefined> {
+  /** Throws why no place would do. */
+  async #everyPlace(id: Uint8Array, take: TakeChunk): Promise<void> {
     const { places, passedOver } = await this.#source.locateAll(id);
     let failure: VmarError | undefined;
     for (const place of places) {
       try {
-        if (await take(place)) return undefined;
+        if (await take(place)) return;
         throw damaged(place, id);
       } catch (error) {
         if (!(error instanceof VmarError)) throw error;
@@ -122,13 +129,17 @@ export class ChunkSearch {
       }
     }
     const refused = passedOver.find((error) => error instanceof FailedError);
-    return failure ?? refused ?? passedOver[0] ?? missing(id);
+    throw failure ?? refused ?? passedOver[0] ?? missing(id);
   }
 
   #remember(id: Uint8Array, error: VmarError): void {
     if (this.#lost.size >= MOST_LOST) this.#lost.clear();
     this.#lost.set(nameOf(id), { error, untilMillis: this.#clock.monotonicMillis() + LOST_MILLIS });
   }
+}
+
+function isVague(error: unknown): boolean {
+  return error instanceof VmarError && VAGUE.has(error.code);
 }
 
 function nameOf(id: Uint8Array): string {

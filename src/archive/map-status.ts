@@ -5,8 +5,8 @@ import { DamageError } from '../base/errors.js';
 import type { BlockExtent, BlockState } from '../block/device.js';
 import { isZeroId, type MapPage, type MapReader } from './map-reader.js';
 
-/** The work of one call: pages looked at, and extents given. */
-const MOST_PAGES = 128;
+/** The work of one call: ways down the map, and extents given. */
+const MOST_STEPS = 128;
 const MOST_EXTENTS = 4096;
 
 export interface StatusRange {
@@ -24,7 +24,7 @@ export async function mapStatus(map: MapReader, range: StatusRange): Promise<Blo
   const end = offsetBytes + range.lengthBytes;
   const extents: { offsetBytes: number; lengthBytes: number; state: BlockState }[] = [];
   let at = offsetBytes;
-  for (let pages = 0; at < end && pages < MOST_PAGES && extents.length < MOST_EXTENTS; pages++) {
+  for (let step = 0; at < end && step < MOST_STEPS && extents.length < MOST_EXTENTS; step++) {
     for (const run of await runsFrom(map, Math.floor(at / clusterSizeBytes))) {
       const stop = Math.min(end, run.endCluster * clusterSizeBytes);
       if (stop <= at) break;
@@ -42,16 +42,22 @@ interface Run {
   readonly state: BlockState;
 }
 
-/** The runs from a cluster to the end of its page of level 1, or the one run of the subtree that holds it if that is zero. */
+/** The run of zero subtrees that a cluster lies in; else the runs from it to the end of its page of level 1. */
 async function runsFrom(map: MapReader, cluster: number): Promise<Run[]> {
   for (let level = map.levels; level >= 1; level--) {
     const span = map.fanout ** level;
     const index = Math.floor(cluster / span);
-    const endCluster = Math.min(map.clusters, (index + 1) * span);
+    const firstCluster = index * span;
+    const endCluster = Math.min(map.clusters, firstCluster + span);
     const page = map.cachedPage(level, index) ?? (await readable(map, level, index));
     if (page === 'zero') return [{ endCluster, state: 'zero' }];
     if (page === 'damaged') return [{ endCluster, state: 'data' }];
-    if (level === 1) return runsOfPage(page, index * span, cluster);
+    if (level === 1) return runsOfPage(page, firstCluster, cluster);
+    const below = span / map.fanout;
+    const first = Math.floor((cluster - firstCluster) / below);
+    let entry = first;
+    while (entry * 32 < page.byteLength && stateOf(page, entry) === 'zero') entry++;
+    if (entry > first) return [{ endCluster: Math.min(endCluster, firstCluster + entry * below), state: 'zero' }];
   }
   return [];
 }
