@@ -159,12 +159,10 @@ export class BlockNode implements BlockDevice {
 
   /** Puts another device in this place. The old one is the caller's to close. */
   replace(device: BlockDevice): Promise<void> {
-    return this.#change(() =>
-      this.drained(() => {
-        this.#checkLength(device);
-        this.#device = device;
-      }),
-    );
+    return this.#change(() => {
+      this.#checkLength(device);
+      this.#device = device;
+    });
   }
 
   /**
@@ -172,16 +170,14 @@ export class BlockNode implements BlockDevice {
    * Runs drained: the filter sees every request that comes after, and none from before.
    */
   insertFilter<F extends FilterDevice>(make: (below: BlockNode) => F | Promise<F>): Promise<F> {
-    return this.#change(() =>
-      this.drained(async () => {
-        const below = new BlockNode(this.#device);
-        const filter = await make(below);
-        if (filter.below !== below) throw new UsageError('wrong-filter', 'a filter sits on the node it was given');
-        this.#checkLength(filter);
-        this.#device = filter;
-        return filter;
-      }),
-    );
+    return this.#change(async () => {
+      const below = new BlockNode(this.#device);
+      const filter = await make(below);
+      if (filter.below !== below) throw new UsageError('wrong-filter', 'a filter sits on the node it was given');
+      this.#checkLength(filter);
+      this.#device = filter;
+      return filter;
+    });
   }
 
   /**
@@ -189,22 +185,21 @@ export class BlockNode implements BlockDevice {
    * NotFoundError where it is not in the chain, and as the filter's `detach` does; then the filter stays.
    */
   async removeFilter(filter: FilterDevice): Promise<void> {
-    const holder = this.#holderOf(filter);
-    if (holder === undefined)
-      throw new NotFoundError('no-such-filter', 'the filter is not in the chain', { object: filter.name });
-    await holder.#change(() => holder.#takeOut(filter));
+    for (let gone = false; !gone; ) {
+      const holder = this.#holderOf(filter);
+      if (holder === undefined) throw noSuchFilter(filter);
+      // While it waited for its turn, a filter above may have left, and with it the place that held this one.
+      gone = await holder.#change(async () => this.#holderOf(filter) === holder && holder.#takeOut(filter));
+    }
   }
 
-  #takeOut(filter: FilterDevice): Promise<void> {
-    return this.drained(async () => {
-      if (this.#device !== filter)
-        throw new NotFoundError('no-such-filter', 'the filter is not in the chain', { object: filter.name });
-      await filter.detach?.();
-      // Others may hold `below` and use it: they keep what they have, and what is in flight there ends first.
-      await filter.below.drained(() => {
-        this.#device = filter.below.device;
-      });
+  async #takeOut(filter: FilterDevice): Promise<true> {
+    await filter.detach?.();
+    // Others may hold `below` and use it: they keep what they have, and what is in flight there ends first.
+    await filter.below.#change(() => {
+      this.#device = filter.below.device;
     });
+    return true;
   }
 
   /** The node of the chain, this one included, whose device is the filter. */
@@ -229,10 +224,13 @@ export class BlockNode implements BlockDevice {
     return chain;
   }
 
-  #change<T>(action: () => Promise<T>): Promise<T> {
-    const done = this.#changes.then(action);
-    this.#changes = done.catch(() => undefined);
-    return done;
+  /** Drains at once, then waits for its turn among the changes. */
+  #change<T>(action: () => Promise<T> | T): Promise<T> {
+    return this.drained(() => {
+      const done = this.#changes.then(action);
+      this.#changes = done.catch(() => undefined);
+      return done;
+    });
   }
 
   #checkLength(device: BlockDevice): void {
@@ -274,4 +272,8 @@ export class BlockNode implements BlockDevice {
     this.#resumeWaiters = [];
     for (const wake of waiters) wake();
   }
+}
+
+function noSuchFilter(filter: FilterDevice): NotFoundError {
+  return new NotFoundError('no-such-filter', 'the filter is not in the chain', { object: filter.name });
 }
