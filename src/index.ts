@@ -2,6 +2,7 @@
 // What users of the library see. Nothing of it writes to the terminal, reads the environment or ends the process.
 
 export { createImageSource, type ImageHost } from '../plugins/source-image/source-image.js';
+export { createNbdSource, type NbdHost } from '../plugins/source-nbd/source-nbd.js';
 export { ArchiveSink } from './archive/archive-sink.js';
 export { type ArchiveTarget, type ArchiveVaultOptions, openArchiveVault } from './archive/archive-vault.js';
 export { BackupDisk, type BackupDiskOptions, openBackupDisk } from './archive/backup-disk.js';
@@ -25,6 +26,7 @@ export { type Log, SILENT } from './base/log.js';
 export { type FileDeviceOptions, openFileDevice } from './block/file-device.js';
 export { BackupJob, type BackupJobOptions, type BackupJobState } from './jobs/backup-job.js';
 export type { JobProgress } from './jobs/progress.js';
+export { type NbdDevice, type NbdDeviceOptions, openNbdDevice } from './nbd/client/nbd-client.js';
 export { createExecutor, type Executor, type ExecutorOptions } from './pipeline/executor.js';
 export * from './plugin-api.js';
 export { type BackupRef, formatBackupId, type GuestRef, parseBackupId } from './store/backup-id.js';

@@ -116,6 +116,8 @@ export interface DumpSink {
 export interface SourceOptions {
   /** Read although another process has it locked. */
   readonly forceShare: boolean;
+  /** Ends what is under way, also of the open device, with InterruptedError. */
+  readonly signal?: AbortSignal;
 }
 
 export interface SourcePlugin {

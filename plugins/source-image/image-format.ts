@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tells disk image formats apart by their first bytes.
+// Tells disk image formats apart, by their first bytes or because the user says so.
 
 /** So many bytes from the start are enough for `detectImageFormat`. */
 export const PROBE_BYTES = 512;
@@ -20,4 +20,12 @@ export function detectImageFormat(start: Uint8Array): string | undefined {
   const bytes = Buffer.from(start.buffer, start.byteOffset, start.byteLength);
   const match = SIGNATURES.find((known) => known.bytes.equals(bytes.subarray(known.at, known.at + known.bytes.length)));
   return match?.format;
+}
+
+const NAMED = /^(raw|qcow2|qed|vmdk|vdi|vhdx|vpc):(.+)$/s;
+
+/** "qcow2:/dev/vg/disk" is told to be qcow2; a path of that kind is written with "./" before it. */
+export function splitFormat(target: string): { readonly path: string; readonly format: string | undefined } {
+  const found = NAMED.exec(target);
+  return found === null ? { path: target, format: undefined } : { path: found[2]!, format: found[1]! };
 }

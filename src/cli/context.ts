@@ -20,6 +20,7 @@ export interface Context {
   readonly command: string;
   readonly datastoreDirectory: string | undefined;
   readonly cacheDirectory: string;
+  readonly temporaryDirectory: string;
   readonly output: Output;
   readonly interrupts: Interrupts;
   readonly log: Log;
@@ -42,6 +43,7 @@ export function createContext(given: {
     command,
     datastoreDirectory: (globals.datastore ?? environment.datastoreDirectory) || undefined,
     cacheDirectory: environment.cacheDirectory,
+    temporaryDirectory: environment.temporaryDirectory,
     output,
     interrupts,
     log: {

@@ -8,6 +8,8 @@ export interface Environment {
   readonly datastoreDirectory: string | undefined;
   /** Where caches of datastores lie, each in a directory of its own. */
   readonly cacheDirectory: string;
+  /** For sockets and whatever else does not outlive the program. */
+  readonly temporaryDirectory: string;
 }
 
 type Variables = Readonly<Record<string, string | undefined>>;
@@ -16,6 +18,7 @@ export function readEnvironment(variables: Variables): Environment {
   return {
     datastoreDirectory: given(variables.VMAR_DATASTORE),
     cacheDirectory: cacheDirectory(variables),
+    temporaryDirectory: given(variables.TMPDIR) ?? '/tmp',
   };
 }
 

@@ -53,7 +53,7 @@ function defineBackup(program: Command, action: Action): void {
     .command('backup')
     .description('back up disk images')
     .argument('<guest>', '100, vm/100, or NAMESPACE/vm/100')
-    .option('--disk <name=image>', 'a disk and its raw image: a file or a block device; once for each disk', collect)
+    .option('--disk <name=image>', 'a disk: an image file, a block device or an NBD URI; once for each disk', collect)
     .option('--config <file>', "a configuration file to keep with it, under the file's name; repeatable", collect)
     .option('--output <file>', 'write FILE.vmar, or - for standard output, instead of into the datastore')
     .option('--format <format>', 'of the output: vmar')

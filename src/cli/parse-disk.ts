@@ -3,20 +3,22 @@
 
 import { MAX_DISKS } from '../../formats/vmar/limits.js';
 import { isName } from '../../formats/vmar/names.js';
-import { FailedError, UsageError } from '../base/errors.js';
+import { UsageError } from '../base/errors.js';
+import { isNbdUri, parseNbdUri } from '../nbd/client/nbd-uri.js';
 import { parsePair, refuseDuplicates } from './parse-pair.js';
 
 export interface DiskPair {
   readonly name: string;
-  /** A path, or later a URI. */
+  /** A path or a URI. */
   readonly place: string;
 }
 
-/** @throws UsageError for a bad or repeated name, and for more disks than a backup holds. */
+/** @throws UsageError for a bad or repeated name, a URI that is none, and for more disks than a backup holds. */
 export function parseDisks(texts: readonly string[], shape: 'NAME=IMAGE' | 'NAME=TARGET'): readonly DiskPair[] {
   const disks = texts.map((text): DiskPair => {
     const [name, place] = parsePair(text, '--disk', shape);
     checkDiskName(name, '--disk');
+    if (isNbdUri(place)) parseNbdUri(place);
     return { name, place };
   });
   refuseDuplicates(
@@ -30,7 +32,6 @@ export function parseDisks(texts: readonly string[], shape: 'NAME=IMAGE' | 'NAME
       found: `${disks.length}`,
     });
   }
-  for (const { place } of disks) refuseNbd(place);
   return disks;
 }
 
@@ -39,13 +40,5 @@ export function checkDiskName(name: string, flag: string): void {
   throw new UsageError('bad-name', 'this is not the name of a disk', {
     object: `${flag} ${name}`,
     expected: 'letters, digits, ".", "_" and "-", 63 at most, beginning with a letter or digit',
-  });
-}
-
-function refuseNbd(place: string): void {
-  if (!/^nbd(\+unix)?:\/\//.test(place)) return;
-  throw new FailedError('not-yet', 'NBD is not supported yet in this version', {
-    object: place,
-    advice: 'Give a raw image file or a block device.',
   });
 }

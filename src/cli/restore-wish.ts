@@ -4,7 +4,8 @@
 import { join, resolve } from 'node:path';
 import type { Manifest, ManifestDisk } from '../../formats/vmar/manifest.js';
 import { findDisk } from '../archive/find-disk.js';
-import { UsageError } from '../base/errors.js';
+import { FailedError, UsageError } from '../base/errors.js';
+import { isNbdUri } from '../nbd/client/nbd-uri.js';
 import type { ConfigFile } from './config-files.js';
 import { checkDiskName, type DiskPair, parseDisks } from './parse-disk.js';
 import { refuseDuplicates } from './parse-pair.js';
@@ -37,6 +38,7 @@ export interface RestorePlan {
 
 export function parseRestore(flags: RestoreFlags): RestoreWish {
   const disks = parseDisks(flags.disk ?? [], 'NAME=TARGET');
+  for (const { place } of disks) refuseNbd(place);
   const skip = flags.skip ?? [];
   for (const name of skip) checkDiskName(name, '--skip');
   if (flags.to === '') throw new UsageError('no-target', 'the name of the directory is empty', { object: '--to' });
@@ -101,4 +103,9 @@ function refuseSharedTargets({ disks, configs }: RestorePlan): void {
     }
     seen.add(path);
   }
+}
+
+function refuseNbd(place: string): void {
+  if (!isNbdUri(place)) return;
+  throw new FailedError('not-yet', 'restoring to an NBD server comes with a later version', { object: place });
 }

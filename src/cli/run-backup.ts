@@ -3,7 +3,6 @@
 
 import { createWriteStream } from 'node:fs';
 import { DEFAULT_CLUSTER_BYTES } from '../../formats/vmar/limits.js';
-import { createImageSource } from '../../plugins/source-image/source-image.js';
 import { ArchiveSink } from '../archive/archive-sink.js';
 import { openArchiveVault } from '../archive/archive-vault.js';
 import { openDatastoreVault } from '../archive/datastore-vault.js';
@@ -11,8 +10,6 @@ import { createMachine, type Machine } from '../archive/machine.js';
 import type { Vault } from '../archive/vault.js';
 import { REAL_CLOCK } from '../base/clock.js';
 import { EXIT, type ExitStatus, InterruptedError } from '../base/errors.js';
-import type { BlockDevice } from '../block/device.js';
-import { openFileDevice } from '../block/file-device.js';
 import { BackupJob } from '../jobs/backup-job.js';
 import type { BackupDescription, DumpResult } from '../plugin-api.js';
 import type { Datastore } from '../store/datastore.js';
@@ -22,6 +19,7 @@ import type { Context } from './context.js';
 import { openStore } from './open-store.js';
 import { Progress } from './progress.js';
 import { secondsSinceStart } from './seconds.js';
+import { type OpenSource, openSources } from './sources.js';
 
 type Configs = BackupDescription['configs'];
 
@@ -67,16 +65,16 @@ async function backUp(
   machine: Machine,
   signal: AbortSignal,
 ): Promise<DumpResult> {
-  const devices: BlockDevice[] = [];
+  const sources: OpenSource[] = [];
   const progress = new Progress(context.output, 'backing up');
   let started = false;
   try {
-    await openImages(wish, devices);
+    await openSources(context, wish, sources, signal);
     if (signal.aborted) throw new InterruptedError();
     const job = new BackupJob({
-      disks: devices.map((device) => ({ device })),
+      disks: sources.map(({ device }) => ({ device })),
       sink: new ArchiveSink(vault, machine),
-      description: describe(wish, devices, configs),
+      description: describe(wish, sources, configs),
       speedBytesPerSecond: wish.speedBytesPerSecond,
       clock: REAL_CLOCK,
       onProgress: ({ doneBytes }) => progress.setDone(doneBytes),
@@ -91,29 +89,26 @@ async function backUp(
     throw error;
   } finally {
     progress.end();
-    for (const device of devices) await device.close();
+    for (const { device } of sources) await device.close();
   }
 }
 
-async function openImages({ disks, forceShare }: BackupWish, devices: BlockDevice[]): Promise<void> {
-  const source = createImageSource({ openFile: openFileDevice });
-  for (const { place } of disks) devices.push(await source.open(place, { forceShare }));
-}
-
-function describe(wish: BackupWish, devices: readonly BlockDevice[], configs: Configs): BackupDescription {
+function describe(wish: BackupWish, sources: readonly OpenSource[], configs: Configs): BackupDescription {
   const { guest, disks, timeSeconds, forceShare, labels } = wish;
+  const isShared = (source: OpenSource): boolean => forceShare && source.kind === 'image';
+  // Nobody wrote to the images, unless a lock was passed over; what an NBD server does, nobody knows.
+  const isOffline = sources.every((source) => source.kind === 'image' && !isShared(source));
   return {
     namespace: guest.namespace,
     guestId: guest.guestId,
     timeSeconds,
-    source: 'image',
-    // Nobody wrote to the images, unless a lock was passed over.
-    consistency: forceShare ? 'crash' : 'offline',
+    source: sources.find(({ kind }) => kind !== 'image')?.kind ?? 'image',
+    consistency: isOffline ? 'offline' : 'crash',
     disks: disks.map(({ name }, index) => ({
       name,
       kind: 'disk' as const,
-      sizeBytes: devices[index]!.lengthBytes,
-      forceShared: forceShare,
+      sizeBytes: sources[index]!.device.lengthBytes,
+      forceShared: isShared(sources[index]!),
     })),
     configs,
     labels,

@@ -2,7 +2,7 @@
 // What words mean, without a process around it.
 
 import { describe, expect, it } from 'vitest';
-import { FailedError, UsageError } from '#vmar/src/base/errors.js';
+import { UsageError } from '#vmar/src/base/errors.js';
 import { readEnvironment } from '#vmar/src/cli/environment.js';
 import { humanDuration, humanRate, humanSize } from '#vmar/src/cli/human.js';
 import { isArchiveName } from '#vmar/src/cli/parse-backup-name.js';
@@ -72,9 +72,12 @@ describe('disks', () => {
     expect(() => parseDisks(disks, 'NAME=IMAGE')).toThrow(UsageError);
   });
 
-  it('says that NBD comes later', () => {
-    for (const uri of ['nbd://host/x', 'nbd+unix:///x?socket=/y']) {
-      expect(() => parseDisks([`a=${uri}`], 'NAME=IMAGE')).toThrow(FailedError);
+  it('takes NBD URIs, and looks at them', () => {
+    for (const place of ['nbd://host/x', 'nbd+unix:///x?socket=/y']) {
+      expect(parseDisks([`a=${place}`], 'NAME=IMAGE')).toEqual([{ name: 'a', place }]);
+    }
+    for (const place of ['nbd://host:x/', 'nbd+unix:///x', 'nbds://h/?psk=x']) {
+      expect(() => parseDisks([`a=${place}`], 'NAME=IMAGE')).toThrow(UsageError);
     }
   });
 });

@@ -48,7 +48,7 @@ describe('source-image', () => {
     ['vdi', `${'<<< VirtualBox Disk Image >>>\n'.padEnd(0x40, '\0')}\x7f\x10\xda\xbe`],
     ['vhdx', 'vhdxfile'],
     ['vpc', 'conectix'],
-  ])('refuses %s', async (format, start) => {
+  ])('refuses %s without QEMU', async (format, start) => {
     const path = file(`image.${format}`, Buffer.from(start, 'latin1'));
     await expect(open(path)).rejects.toMatchObject({
       code: 'format-needs-nbd',

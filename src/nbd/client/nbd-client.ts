@@ -16,6 +16,8 @@ export interface NbdDeviceOptions {
   readonly readOnly: boolean;
   /** At most; more than one only where the server keeps them in step. 4 for reading, else 1. */
   readonly connections?: number;
+  /** What messages call it; the URI if untold. */
+  readonly name?: string;
   /** A dirty bitmap to ask for; see `NbdDevice.dirtyStatus`. */
   readonly bitmap?: string;
   /** Ends everything that is under way, also of the open device, with InterruptedError. */
@@ -37,7 +39,8 @@ const RECONNECT_MILLIS = 30_000;
  * protocol, or allows reading only and writing is wanted.
  */
 export async function openNbdDevice(uri: string, options: NbdDeviceOptions): Promise<NbdDevice> {
-  const address = parseNbdUri(uri);
+  const name = options.name ?? uri;
+  const address = { ...parseNbdUri(uri), uri: name };
   const { readOnly, bitmap, signal } = options;
   const pool = await ConnectionPool.open(address, {
     ...{ bitmap, signal },
@@ -50,9 +53,9 @@ export async function openNbdDevice(uri: string, options: NbdDeviceOptions): Pro
   if (!readOnly && (pool.terms.flags & TRANSMISSION_FLAG.readOnly) !== 0) {
     pool.close();
     throw new FailedError('read-only-export', 'the NBD server allows reading only', {
-      object: uri,
+      object: name,
       advice: 'Export it for writing.',
     });
   }
-  return new NbdDevice(uri, readOnly, pool);
+  return new NbdDevice(name, readOnly, pool);
 }

@@ -11,7 +11,7 @@ const SCHEMES = /^(nbds?)(\+unix)?:\/\//;
 const MOST_SOCKET_PATH_BYTES = 107;
 
 export interface NbdAddress {
-  /** As the user wrote it; for messages. */
+  /** As the user wrote it, or whatever the user knows it as; for messages. */
   readonly uri: string;
   readonly exportName: string;
   readonly transport:
