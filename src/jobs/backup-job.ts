@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
-// The backup job: walks the disks of a guest and hands every cluster to a sink, once.
+// The backup of a guest: one job for each of its disks, and one sink that all of them fill.
 
 import { Limiter } from '../base/bounded-queue.js';
 import type { Clock } from '../base/clock.js';
 import { BugError, InterruptedError, UsageError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
-import { grew, shrank } from '../block/file-errors.js';
-import { isMeasured } from '../block/measured-device.js';
-import { type BackupDescription, type DumpResult, type DumpSink, ZERO } from '../plugin-api.js';
-import { type JobProgress, ProgressCounter } from './progress.js';
-import { RateLimit } from './rate-limit.js';
-import { type Segment, segments } from './segments.js';
+import type { BackupDescription, DumpResult, DumpSink } from '../plugin-api.js';
+import { attachTogether, DiskBackupJob, type LiveSource } from './backup-disk-job.js';
+import type { BackupSync } from './backup-sync.js';
+import { SharedSink, SinkTarget } from './backup-to-sink.js';
+import type { ErrorAction, JobIoError } from './job.js';
+import { type Gate, newGate } from './job-gate.js';
+import { addProgress, type JobProgress } from './progress.js';
+import { JobTransaction } from './transaction.js';
 
-/** Enough that the disk always has a next request. */
-const READS_IN_FLIGHT = 4;
+const REPORT_MILLIS = 100;
 
 export type BackupJobState =
   | { readonly name: 'created' }
@@ -22,243 +23,165 @@ export type BackupJobState =
   | { readonly name: 'concluded'; readonly outcome: 'done'; readonly result: DumpResult }
   | { readonly name: 'concluded'; readonly outcome: 'failed'; readonly error: unknown };
 
+export interface BackupJobDisk {
+  /** Read, not closed. */
+  readonly device: BlockDevice;
+  /** `full` if untold; `none` makes no whole backup. */
+  readonly sync?: BackupSync;
+  /** It is a BlockNode that others write through meanwhile. Untold: nobody writes to it. */
+  readonly live?: LiveSource;
+}
+
 export interface BackupJobOptions {
-  /** In the order of `description.disks`. They are read, not closed. */
-  readonly disks: readonly { readonly device: BlockDevice }[];
+  /** In the order of `description.disks`. */
+  readonly disks: readonly BackupJobDisk[];
   readonly sink: DumpSink;
   readonly description: BackupDescription;
   /** Of what is read; holes are free. 0 is no limit. */
   readonly speedBytesPerSecond: number;
   readonly clock: Clock;
+  /** `report` if untold: a read that fails ends the backup. What the sink fails with always does. */
+  readonly onSourceError?: ErrorAction;
+  readonly onIoError?: (event: JobIoError) => void;
   /** Called at most ten times a second, and when all is read. */
   readonly onProgress?: (progress: JobProgress) => void;
 }
 
-/** Something that can be opened later by calling `open`. */
-interface Gate {
-  readonly opened: Promise<void>;
-  readonly open: () => void;
-}
-
 /**
- * One backup, to be run once.
+ * One backup, to be run once. All disks show one moment: that of the start.
  *
- * Disks are walked in turn, up to READS_IN_FLIGHT slots ahead of the sink. On the first error of a device or the sink,
- * or when cancelled, no new read is started; those under way are awaited, each slot is given to the sink or back, and
- * the sink is aborted before `run` rejects with that first error.
+ * The disks' loops run one after another, so that each disk lies in the sink in its own order; copy-before-write is on for
+ * all of them from the start. On the first error of a device or the sink, or when cancelled, no new read is started;
+ * those under way are awaited, each slot is given to the sink or back, and the sink is aborted before `run` rejects with
+ * that first error.
  */
 export class BackupJob {
   readonly #options: BackupJobOptions;
-  readonly #sink: DumpSink;
-  readonly #rate: RateLimit;
-  readonly #progress: ProgressCounter;
-  readonly #reads = new Limiter(READS_IN_FLIGHT);
-  /** Reads and dumps that were started and have not ended; they never reject. */
-  readonly #underWay = new Set<Promise<void>>();
-  readonly #stop = new AbortController();
-  #state: BackupJobState = { name: 'created' };
-  /** Why nothing new is to be started. */
-  #failure: { readonly error: unknown } | undefined;
-  /** Ends what the walk waits for. */
-  #interrupt: ((error: unknown) => void) | undefined;
+  readonly #sink: SharedSink;
+  readonly #jobs: readonly DiskBackupJob[];
+  readonly #transaction: JobTransaction;
+  #state: 'created' | 'running' | 'committing' = 'created';
+  #outcome: Extract<BackupJobState, { name: 'concluded' }> | undefined;
+  #result: DumpResult | undefined;
+  #isCancelled = false;
   /** Closed while the job is paused. */
   #gate: Gate | undefined;
-  #committing = false;
+  #reportedMillis: number;
 
   /** Throws UsageError when disks and description do not match. */
   constructor(options: BackupJobOptions) {
     checkOptions(options);
+    const { disks, description, speedBytesPerSecond, clock, onSourceError, onIoError } = options;
     this.#options = options;
-    this.#sink = options.sink;
-    this.#rate = new RateLimit(options.clock, options.speedBytesPerSecond);
-    const totalBytes = options.disks.reduce((sum, { device }) => sum + device.lengthBytes, 0);
-    this.#progress = new ProgressCounter(totalBytes, options.clock, options.onProgress);
+    this.#sink = new SharedSink(options.sink);
+    this.#reportedMillis = clock.monotonicMillis();
+    const turn = new Limiter(1);
+    this.#jobs = disks.map(
+      ({ device, sync, live }, at) =>
+        new DiskBackupJob({
+          ...{ id: `backup of ${description.disks[at]?.name}`, clock, speedBytesPerSecond, turn },
+          source: device,
+          target: new SinkTarget(this.#sink, at),
+          onProgress: () => this.#reportSometimes(),
+          ...(sync === undefined ? {} : { sync }),
+          ...(live === undefined ? {} : { live }),
+          ...(onSourceError === undefined ? {} : { onSourceError }),
+          ...(onIoError === undefined ? {} : { onIoError }),
+        }),
+    );
+    this.#transaction = new JobTransaction({
+      begin: () => this.#begin(),
+      finish: () => this.#finish(),
+      abort: () => options.sink.abort(),
+    });
+    for (const job of this.#jobs) this.#transaction.add(job);
   }
 
   get state(): BackupJobState {
-    return this.#state;
+    if (this.#outcome) return this.#outcome;
+    if (this.#state === 'created') return { name: 'created' };
+    return { name: this.#isPaused ? 'paused' : 'running' };
+  }
+
+  /** The jobs of the single disks, in their order. */
+  get jobs(): readonly DiskBackupJob[] {
+    return this.#jobs;
   }
 
   progress(): JobProgress {
-    return this.#progress.snapshot();
+    return addProgress(this.#jobs.map((job) => job.progress()));
   }
 
   /** Starts no new read from now on; those under way go on. Before `run`, it starts paused. */
   pause(): void {
-    if (this.#gate || this.#state.name === 'concluded') return;
-    let open = () => {};
-    const opened = new Promise<void>((resolve) => {
-      open = resolve;
-    });
-    this.#gate = { opened, open };
-    if (this.#state.name === 'running') this.#state = { name: 'paused' };
+    if (this.#gate || this.#outcome) return;
+    this.#gate = newGate();
+    for (const job of this.#jobs) job.pause();
   }
 
+  /** Goes on, also after a read that failed and stopped it. */
   resume(): void {
     this.#gate?.open();
     this.#gate = undefined;
-    if (this.#state.name === 'paused') this.#state = { name: 'running' };
+    for (const job of this.#jobs) job.resume();
   }
 
   /** `run` rejects with InterruptedError once the sink is aborted. No effect once the sink has begun to finish. */
   cancel(): void {
-    if (!this.#committing && this.#state.name !== 'concluded') this.#fail(new InterruptedError());
+    if (this.#state === 'committing' || this.#outcome) return;
+    this.#isCancelled = true;
+    this.#transaction.cancel();
+    this.#gate?.open();
+    this.#gate = undefined;
   }
 
   /** Takes effect at once; 0 is no limit. */
   setSpeed(bytesPerSecond: number): void {
-    this.#rate.setSpeed(bytesPerSecond);
+    for (const job of this.#jobs) job.setSpeed(bytesPerSecond);
   }
 
   async run(): Promise<DumpResult> {
-    if (this.#state.name !== 'created') throw new BugError('a backup job is run once');
-    this.#state = { name: this.#gate ? 'paused' : 'running' };
+    if (this.#state !== 'created') throw new BugError('a backup job is run once');
+    this.#state = 'running';
+    this.#transaction.start();
     try {
-      const result = await this.#backUp();
-      this.#state = { name: 'concluded', outcome: 'done', result };
+      await this.#transaction.finished;
+      const result = this.#result;
+      if (!result) throw new BugError('a backup ended without a result');
+      this.#outcome = { name: 'concluded', outcome: 'done', result };
       return result;
-    } catch (caught) {
-      this.#fail(caught);
-      const error = this.#failure?.error;
-      await this.#settle();
-      await this.#abort();
-      this.#state = { name: 'concluded', outcome: 'failed', error };
+    } catch (error) {
+      this.#outcome = { name: 'concluded', outcome: 'failed', error };
       throw error;
     }
   }
 
-  /** What went wrong first is told; that clearing up failed as well adds nothing. */
-  async #abort(): Promise<void> {
-    try {
-      await this.#sink.abort();
-    } catch {}
+  async #begin(): Promise<void> {
+    await this.#sink.call((sink) => sink.begin(this.#options.description));
+    if (this.#isCancelled) throw new InterruptedError();
+    await attachTogether(this.#jobs);
   }
 
-  async #backUp(): Promise<DumpResult> {
-    this.#checkGoing();
-    await this.#sink.begin(this.#options.description);
-    for (const [disk, { device }] of this.#options.disks.entries()) await this.#walk(disk, device);
-    await this.#settle();
-    this.#checkGoing();
-    for (const { device } of this.#options.disks) await checkLength(device);
-    await this.#passGate();
-    this.#progress.report();
-    this.#committing = true;
-    return await this.#sink.finish();
+  /** All disks are read. */
+  async #finish(): Promise<void> {
+    while (this.#gate) await this.#gate.opened;
+    if (this.#isCancelled) throw new InterruptedError();
+    this.#state = 'committing';
+    this.#report();
+    this.#result = await this.#sink.call((sink) => sink.finish());
   }
 
-  async #walk(disk: number, device: BlockDevice): Promise<void> {
-    for await (const segment of segments(device, this.#sink.clusterSizeBytes, this.#sink.slotBytes)) {
-      if (segment.kind === 'zero') await this.#dumpHole(disk, segment);
-      else await this.#startCopy(disk, device, segment);
-    }
+  get #isPaused(): boolean {
+    return this.#gate !== undefined || this.#jobs.some((job) => job.status === 'paused');
   }
 
-  async #dumpHole(disk: number, hole: Segment): Promise<void> {
-    await this.#passGate();
-    const { clusterSizeBytes } = this.#sink;
-    const count = Math.ceil(hole.lengthBytes / clusterSizeBytes);
-    const dumping = this.#sink.dumpRange(disk, hole.offsetBytes / clusterSizeBytes, count, ZERO);
-    await this.#interruptible(this.#track(dumping.then(() => this.#progress.addZero(hole.lengthBytes))));
+  #reportSometimes(): void {
+    if (this.#options.clock.monotonicMillis() - this.#reportedMillis >= REPORT_MILLIS) this.#report();
   }
 
-  /** Resolves when the read is under way, not when it is done. */
-  async #startCopy(disk: number, device: BlockDevice, data: Segment): Promise<void> {
-    if (this.#sink.dumpFrom !== undefined && hasDescriptor(device)) return await this.#letSinkRead(disk, device, data);
-    const place = this.#reads.enter();
-    if (place) await this.#interruptible(place);
-    const admission = this.#rate.admit(data.lengthBytes, this.#stop.signal);
-    if (admission) await this.#interruptible(admission);
-    this.#checkGoing();
-    const slot = await this.#lease();
-    try {
-      await this.#passGate();
-    } catch (error) {
-      this.#sink.release(slot);
-      throw error;
-    }
-    void this.#track(this.#copy(disk, device, data, slot));
-  }
-
-  /** The sink's threads read: the data never passes through this one. */
-  async #letSinkRead(disk: number, device: BlockDevice & { fd: number }, data: Segment): Promise<void> {
-    const admission = this.#rate.admit(data.lengthBytes, this.#stop.signal);
-    if (admission) await this.#interruptible(admission);
-    await this.#passGate();
-    const cluster = data.offsetBytes / this.#sink.clusterSizeBytes;
-    const dumping = this.#sink.dumpFrom!(disk, cluster, data.lengthBytes, device);
-    await this.#interruptible(this.#track(dumping.then(() => this.#progress.addRead(data.lengthBytes))));
-    this.#checkGoing();
-  }
-
-  /** Reads into the slot and hands it over; gives it back where that must not happen any more. */
-  async #copy(disk: number, device: BlockDevice, data: Segment, slot: Uint8Array): Promise<void> {
-    const bytes = data.lengthBytes === slot.byteLength ? slot : slot.subarray(0, data.lengthBytes);
-    try {
-      await device.read(data.offsetBytes, bytes);
-    } catch (error) {
-      this.#fail(error);
-    }
-    this.#reads.leave();
-    if (this.#failure) {
-      this.#sink.release(slot);
-      return;
-    }
-    await this.#sink.dump(disk, data.offsetBytes / this.#sink.clusterSizeBytes, bytes);
-    this.#progress.addRead(data.lengthBytes);
-  }
-
-  async #lease(): Promise<Uint8Array> {
-    const lease = this.#sink.lease();
-    try {
-      return await this.#interruptible(lease);
-    } catch (error) {
-      // It may still be granted, before or after the abort.
-      lease.then((slot) => this.#sink.release(slot)).catch(() => {});
-      throw error;
-    }
-  }
-
-  /** Waits while paused; throws once the job has failed. */
-  async #passGate(): Promise<void> {
-    while (this.#gate) await this.#interruptible(this.#gate.opened);
-    this.#checkGoing();
-  }
-
-  #checkGoing(): void {
-    if (this.#failure) throw this.#failure.error;
-  }
-
-  /** Remembers the first error and wakes the walk. */
-  #fail(error: unknown): void {
-    if (this.#failure) return;
-    this.#failure = { error };
-    this.#stop.abort();
-    this.#interrupt?.(error);
-  }
-
-  /** As the promise, unless the job fails before; for the walk, which waits for one thing at a time. */
-  #interruptible<T>(promise: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.#interrupt = reject;
-      promise.then(resolve, reject);
-      if (this.#failure) reject(this.#failure.error);
-    });
-  }
-
-  /** Makes it one of those under way; its error becomes the job's. */
-  #track(work: Promise<void>): Promise<void> {
-    const tracked = work
-      .catch((error: unknown) => this.#fail(error))
-      .then(() => {
-        this.#underWay.delete(tracked);
-      });
-    this.#underWay.add(tracked);
-    return tracked;
-  }
-
-  async #settle(): Promise<void> {
-    while (this.#underWay.size > 0) await Promise.all(this.#underWay);
+  #report(): void {
+    this.#reportedMillis = this.#options.clock.monotonicMillis();
+    this.#options.onProgress?.(this.progress());
   }
 }
 
@@ -279,15 +202,4 @@ function checkOptions({ disks, description, sink }: BackupJobOptions): void {
     });
   }
   if (sink.slotBytes % sink.clusterSizeBytes !== 0) throw new BugError('slots are made of whole clusters');
-}
-
-function hasDescriptor(device: BlockDevice): device is BlockDevice & { fd: number } {
-  return device.fd !== undefined && device.fd >= 0;
-}
-
-async function checkLength(device: BlockDevice): Promise<void> {
-  if (!isMeasured(device)) return;
-  const now = await device.lengthNow();
-  if (now < device.lengthBytes) throw shrank(device.name, now, device.lengthBytes, now);
-  if (now > device.lengthBytes) throw grew(device.name, device.lengthBytes, now);
 }

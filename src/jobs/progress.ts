@@ -74,3 +74,15 @@ export class ProgressCounter {
     if (this.onProgress && this.clock.monotonicMillis() - this.#reportedMillis >= REPORT_MILLIS) this.report();
   }
 }
+
+/** Of several jobs together. */
+export function addProgress(parts: readonly JobProgress[]): JobProgress {
+  const sum = (what: keyof JobProgress) => parts.reduce((total, part) => total + part[what], 0);
+  return {
+    totalBytes: sum('totalBytes'),
+    doneBytes: sum('doneBytes'),
+    readBytes: sum('readBytes'),
+    zeroBytes: sum('zeroBytes'),
+    unchangedBytes: sum('unchangedBytes'),
+  };
+}

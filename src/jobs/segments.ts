@@ -21,8 +21,14 @@ const SKIPPED_SHARE_OF_SLOT = 4;
 /** How much of a disk one status request asks about. */
 const STATUS_BYTES = 2 ** 36;
 
+/** Whole clusters, up to a cluster's edge or the end of the disk. */
+export interface SegmentRange {
+  readonly fromBytes: number;
+  readonly toBytes: number;
+}
+
 /**
- * The segments of the whole disk, ascending, without gaps. A cluster that is partly data is data, and so is a hole of
+ * The segments of the disk, or of a range of it, ascending, without gaps. A cluster that is partly data is data, and so is a hole of
  * fewer than `leastHoleBytes` that follows data in its slot; neighbouring holes are one segment.
  */
 export async function* segments(
@@ -30,14 +36,15 @@ export async function* segments(
   clusterSizeBytes: number,
   slotBytes: number,
   leastHoleBytes = slotBytes / SKIPPED_SHARE_OF_SLOT,
+  { fromBytes, toBytes }: SegmentRange = { fromBytes: 0, toBytes: device.lengthBytes },
 ): AsyncGenerator<Segment, void, undefined> {
-  const cutter = new Cutter(device.lengthBytes, clusterSizeBytes, slotBytes, leastHoleBytes);
-  for (let at = 0; at < device.lengthBytes; ) {
-    const extents = await device.blockStatus(at, Math.min(STATUS_BYTES, device.lengthBytes - at));
+  const cutter = new Cutter(fromBytes, toBytes, clusterSizeBytes, slotBytes, leastHoleBytes);
+  for (let at = fromBytes; at < toBytes; ) {
+    const extents = await device.blockStatus(at, Math.min(STATUS_BYTES, toBytes - at));
     const before = at;
     for (const extent of extents) {
       at += extent.lengthBytes;
-      if (extent.offsetBytes + extent.lengthBytes !== at || extent.lengthBytes < 0 || at > device.lengthBytes) {
+      if (extent.offsetBytes + extent.lengthBytes !== at || extent.lengthBytes < 0 || at > toBytes) {
         throw badStatus(device, extent);
       }
       yield* cutter.add(extent);
@@ -51,19 +58,23 @@ function badStatus(device: BlockDevice, extent: BlockExtent | undefined): BugErr
   return new BugError(`${device.name}: a block status out of place: ${JSON.stringify(extent)}`);
 }
 
-/** Takes consecutive extents of a disk, gives segments. */
+/** Takes consecutive extents of a range, gives segments. */
 class Cutter {
   /** Up to here segments were given. */
-  #given = 0;
-  /** From `#given` up to here all is to be read; a cluster's edge or the end of the disk. */
-  #dataEnd = 0;
+  #given: number;
+  /** From `#given` up to here all is to be read; a cluster's edge or the end of the range. */
+  #dataEnd: number;
 
   constructor(
-    private readonly lengthBytes: number,
+    fromBytes: number,
+    private readonly toBytes: number,
     private readonly clusterSizeBytes: number,
     private readonly slotBytes: number,
     private readonly leastHoleBytes: number,
-  ) {}
+  ) {
+    this.#given = fromBytes;
+    this.#dataEnd = fromBytes;
+  }
 
   *add(extent: BlockExtent): Generator<Segment, void, undefined> {
     if (extent.state === 'zero' || extent.lengthBytes === 0) return;
@@ -72,12 +83,12 @@ class Cutter {
     if (!isShort) yield* this.#holeUpTo(edge);
     const end = extent.offsetBytes + extent.lengthBytes;
     const past = end % this.clusterSizeBytes;
-    this.#dataEnd = past === 0 ? end : Math.min(end - past + this.clusterSizeBytes, this.lengthBytes);
+    this.#dataEnd = past === 0 ? end : Math.min(end - past + this.clusterSizeBytes, this.toBytes);
     while (this.#slotEnd() <= this.#dataEnd) yield this.#giveData(this.#slotEnd());
   }
 
   *end(): Generator<Segment, void, undefined> {
-    yield* this.#holeUpTo(this.lengthBytes);
+    yield* this.#holeUpTo(this.toBytes);
     if (this.#dataEnd > this.#given) yield this.#giveData(this.#dataEnd);
   }
 
