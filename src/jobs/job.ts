@@ -253,11 +253,22 @@ export abstract class Job {
       this.fail(error);
       throw this.#failure ? (this.#failure as { error: unknown }).error : error;
     }
+    await this.#stopFor(error);
+    return 'retry';
+  }
+
+  /** Stops for an error that no policy may pass over; resolves once resumed. @throws the job's error once it has one */
+  protected async stopFor(where: ErrorSide, error: unknown): Promise<void> {
+    if (this.#failure) throw this.#failure.error;
+    this.#options.onIoError?.({ where, action: 'stop', error });
+    await this.#stopFor(error);
+  }
+
+  async #stopFor(error: unknown): Promise<void> {
     // The first error is the one to tell of.
     if (this.#ioStatus === 'ok') this.#ioStatus = isNoSpace(error) ? 'nospace' : 'failed';
     this.pause();
     await this.pausePoint();
-    return 'retry';
   }
 
   /** The job fails with this error unless it has one already: nothing new is begun. */
