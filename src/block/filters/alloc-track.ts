@@ -2,6 +2,7 @@
 // Live restore's filter: a device that is still being filled from a backing, usable as if it were full already.
 
 import { isAllZero } from '../../base/bytes.js';
+import { isSize } from '../../base/checked.js';
 import { UsageError } from '../../base/errors.js';
 import type { BlockNode, FilterDevice } from '../block-node.js';
 import type { BlockDevice, BlockExtent } from '../device.js';
@@ -117,6 +118,11 @@ export class AllocTrack implements FilterDevice {
     await this.#readMixed(offsetBytes, into);
   }
 
+  tryRead(offsetBytes: number, into: Uint8Array): boolean {
+    const isInside = isSize(offsetBytes) && offsetBytes <= this.lengthBytes - into.byteLength;
+    return isInside && this.#holding.isHeld(offsetBytes, into.byteLength) && this.below.tryRead(offsetBytes, into);
+  }
+
   /**
    * Reads each part from where it is. What became held while others were read is read anew, until nothing does: so
    * the answer holds nothing from the backing that is old by now. Each round needs a granule that became held, so the
@@ -181,8 +187,7 @@ export class AllocTrack implements FilterDevice {
     if (this.#holding.isHeld(offsetBytes, from.byteLength)) return this.below.write(offsetBytes, from);
     const whole = this.#holding.wholeGranules(offsetBytes, offsetBytes + from.byteLength);
     const end = offsetBytes + from.byteLength;
-    const head = await this.#rest(whole.from, offsetBytes);
-    const tail = await this.#rest(end, whole.to);
+    const [head, tail] = await Promise.all([this.#rest(whole.from, offsetBytes), this.#rest(end, whole.to)]);
     await this.#holding.hold(whole, () => {
       const before = head !== undefined && !this.held.get(whole.from) ? bytesOf(head) : undefined;
       const after = tail !== undefined && !this.held.get(end) ? bytesOf(tail) : undefined;
@@ -276,13 +281,10 @@ export class AllocTrack implements FilterDevice {
     let filledBytes = 0;
     for (let at = this.held.nextClean(from, to); at !== undefined; at = this.held.nextClean(at, to)) {
       const piece = await this.#nextPiece(at, this.held.nextDirty(at, to) ?? to);
-      const lengthBytes = piece.range.to - piece.range.from;
-      let content: Uint8Array | 'zeros' = 'zeros';
-      if (piece.state === 'data') {
-        content = Buffer.allocUnsafe(lengthBytes);
-        await this.#backing.read(piece.range.from, content);
-      }
-      filledBytes += await this.#holding.store(piece.range, content);
+      const isZero = piece.state === 'zero';
+      const bytes = Buffer.allocUnsafe(isZero ? 0 : piece.range.to - piece.range.from);
+      await this.#backing.read(piece.range.from, bytes);
+      filledBytes += await this.#holding.store(piece.range, isZero || isAllZero(bytes) ? 'zeros' : bytes);
       at = piece.range.to;
     }
     return { filledBytes };
@@ -315,19 +317,23 @@ export class AllocTrack implements FilterDevice {
    * while something is not held.
    */
   async detachBacking(): Promise<void> {
-    if (!this.isComplete) {
-      throw new UsageError('not-complete', 'the backing is needed still: not everything is held', {
-        object: this.name,
-        expected: `${this.lengthBytes} bytes`,
-        found: `${this.held.dirtyBytes} bytes`,
-      });
-    }
+    this.#checkComplete();
     await this.#backing.detach();
   }
 
-  /** Resolves when what copy-on-read still has under way is done. */
-  detach(): Promise<void> {
-    return this.#holding.requests.drained();
+  #checkComplete(): void {
+    if (this.isComplete) return;
+    throw new UsageError('not-complete', 'the backing is needed still: the target does not hold everything', {
+      object: this.name,
+      expected: `${this.lengthBytes} bytes`,
+      found: `${this.held.dirtyBytes} bytes`,
+    });
+  }
+
+  /** Resolves when what copy-on-read still has under way is done. Rejects, so that the filter stays, while it is needed. */
+  async detach(): Promise<void> {
+    this.#checkComplete();
+    await this.#holding.requests.drained();
   }
 
   /** Closes the target, when what is under way has ended. */

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 
+import { describe, expect, it } from 'vitest';
 import { BlockNode } from '#vmar/src/block/block-node.js';
-import { AllocTrack } from '#vmar/src/block/filters/alloc-track.js';
+import { DirtyBitmap } from '#vmar/src/block/dirty-bitmap.js';
+import { AllocTrack, type AllocTrackOptions } from '#vmar/src/block/filters/alloc-track.js';
+import { FaultFilter } from '#vmar/src/block/filters/fault.js';
 import { MemoryDevice } from '#vmar/src/block/memory-device.js';
-import { deviceContract } from '../device-contract.js';
+import { seededRandom } from '../../base/random.js';
+import { deviceContract, readAll } from '../device-contract.js';
+import { SlowDevice, settle } from '../slow-device.js';
 
 /** A target full of old content that must never show. */
 async function stale(lengthBytes: number): Promise<BlockNode> {
@@ -25,4 +30,446 @@ deviceContract('AllocTrack that copies on read', async (lengthBytes) => {
   const backing = new MemoryDevice(lengthBytes);
   const below = new BlockNode(new MemoryDevice(lengthBytes));
   return new AllocTrack(below, { backing, targetIsZero: true, copyOnRead: true });
+});
+
+const UNIT = 4096;
+const STALE = 0x55;
+
+interface Setup {
+  readonly filter: AllocTrack;
+  readonly target: SlowDevice;
+  readonly backing: SlowDevice;
+  readonly targetFaults: FaultFilter;
+  readonly backingFaults: FaultFilter;
+}
+
+/** Granule n of the backing is full of n + 1, but every fourth is zero; the target is full of old content, or zero. */
+function setUp(granules: number, options: Partial<AllocTrackOptions> = {}): Setup {
+  const length = granules * UNIT;
+  const targetIsZero = options.targetIsZero ?? false;
+  const target = new SlowDevice(Buffer.alloc(length, targetIsZero ? 0 : STALE));
+  const backing = new SlowDevice(Buffer.alloc(length));
+  for (let at = 0; at < granules; at++) if (at % 4 !== 3) backing.content.fill(at + 1, at * UNIT, (at + 1) * UNIT);
+  const targetFaults = new FaultFilter(new BlockNode(target));
+  const backingFaults = new FaultFilter(new BlockNode(backing));
+  const filter = new AllocTrack(new BlockNode(targetFaults), { backing: backingFaults, targetIsZero, ...options });
+  return { filter, target, backing, targetFaults, backingFaults };
+}
+
+async function read(filter: AllocTrack, offset: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length, 0xee);
+  await filter.read(offset, bytes);
+  return bytes;
+}
+
+const granule = (value: number) => Buffer.alloc(UNIT, value);
+
+/** Opens when told. */
+function makeGate(): { opened: Promise<void>; open: () => void } {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
+
+async function isPending(promise: Promise<unknown>): Promise<boolean> {
+  const wait = settle()
+    .then(settle)
+    .then(() => 'pending');
+  return (await Promise.race([promise.catch(() => undefined), wait])) === 'pending';
+}
+
+describe('a read', () => {
+  it('that spans held, backed and unbacked ranges gives each its own', async () => {
+    const target = new SlowDevice(Buffer.alloc(8 * UNIT, STALE));
+    const backing = new MemoryDevice(5 * UNIT + 100);
+    await backing.write(0, Buffer.alloc(5 * UNIT + 100, 7));
+    const filter = new AllocTrack(new BlockNode(target), { backing, targetIsZero: false });
+    await filter.write(UNIT, granule(1));
+    await filter.write(6 * UNIT, granule(2));
+    const expected = Buffer.concat([
+      ...[granule(7), granule(1), granule(7), granule(7), granule(7)],
+      ...[Buffer.alloc(100, 7), Buffer.alloc(UNIT - 100), granule(2), granule(0)],
+    ]);
+    expect((await readAll(filter)).equals(expected)).toBe(true);
+    for (let at = 0; at < expected.length; at += 1000) {
+      expect(
+        (await read(filter, at, Math.min(9000, expected.length - at))).equals(expected.subarray(at, at + 9000)),
+      ).toBe(true);
+    }
+  });
+
+  it('of what is held goes straight to the target', async () => {
+    const { filter, backing, target } = setUp(4);
+    await filter.fill(0, filter.lengthBytes);
+    const before = backing.reads;
+    await readAll(filter);
+    expect([backing.reads, target.reads]).toEqual([before, 1]);
+    expect(filter.tryRead(0, Buffer.alloc(10))).toBe(false);
+  });
+
+  it('that was under way when a write was acknowledged is answered with the new data', async () => {
+    const { filter, backingFaults } = setUp(4);
+    const gate = makeGate();
+    backingFaults.add({ operation: 'read', times: 1, effect: { kind: 'hold', until: gate.opened } });
+    const slow = read(filter, 0, 4 * UNIT);
+    await settle();
+    await filter.write(UNIT, granule(9));
+    expect((await read(filter, UNIT, UNIT)).equals(granule(9))).toBe(true);
+    gate.open();
+    const expected = Buffer.concat([granule(1), granule(9), granule(3), granule(0)]);
+    expect((await slow).equals(expected)).toBe(true);
+  });
+
+  it('fails alone when the backing cannot be read, and not where the target holds the range by then', async () => {
+    const { filter, backingFaults } = setUp(8);
+    const range = { offsetBytes: 2 * UNIT, lengthBytes: UNIT };
+    backingFaults.add({ operation: 'read', range, effect: { kind: 'error' } });
+    await expect(read(filter, 0, 3 * UNIT)).rejects.toMatchObject({ code: 'injected-fault' });
+    await expect(read(filter, 2 * UNIT + 5, 1)).rejects.toMatchObject({ code: 'injected-fault' });
+    expect((await read(filter, UNIT, UNIT)).equals(granule(2))).toBe(true);
+    expect(filter.held.isClean).toBe(true);
+    await filter.write(2 * UNIT, granule(9));
+    expect((await read(filter, UNIT, 3 * UNIT)).equals(Buffer.concat([granule(2), granule(9), granule(0)]))).toBe(true);
+  });
+});
+
+describe('a small write', () => {
+  it('at every alignment and of every length keeps the rest of its granules', async () => {
+    const unit = 16;
+    for (let from = 0; from < 3 * unit; from++) {
+      for (let to = from + 1; to <= 3 * unit + 3; to++) {
+        const target = new SlowDevice(Buffer.alloc(3 * unit + 3, STALE));
+        const backing = new SlowDevice(Buffer.from(seededRandom(from * 100 + to).bytes(3 * unit + 3)));
+        const filter = new AllocTrack(new BlockNode(target), { backing, targetIsZero: false, granularityBytes: unit });
+        const bytes = Buffer.alloc(to - from, 0xaa);
+        await filter.write(from, bytes);
+        const expected = Buffer.from(backing.content);
+        expected.set(bytes, from);
+        expect((await readAll(filter)).equals(expected)).toBe(true);
+        const isWhole = from % unit === 0 && (to % unit === 0 || to === 3 * unit + 3);
+        expect(target.writes).toBe(1);
+        if (isWhole) expect(filter.held.dirtyBytes).toBe(to - from);
+        // The rest was read for the write, and once more what is not held by now.
+        await filter.fill(0, filter.lengthBytes);
+        expect(Buffer.from(target.content).equals(expected)).toBe(true);
+      }
+    }
+  });
+
+  it('of whole granules never reads the backing', async () => {
+    const { filter, backing } = setUp(8);
+    expect(filter.granularityBytes).toBe(4096);
+    expect(filter.alignmentBytes).toBe(4096);
+    await filter.write(UNIT, granule(9));
+    await filter.write(3 * UNIT, Buffer.alloc(3 * UNIT, 9));
+    await filter.writeZeroes(7 * UNIT, UNIT);
+    await filter.discard(6 * UNIT, UNIT);
+    expect([backing.reads, filter.held.dirtyBytes]).toEqual([0, 6 * UNIT]);
+  });
+
+  it('fails where the rest cannot be read, and marks nothing', async () => {
+    const { filter, backingFaults, target } = setUp(8);
+    const fault = backingFaults.add({ operation: 'read', effect: { kind: 'error' } });
+    await expect(filter.write(UNIT + 1, Buffer.alloc(10))).rejects.toMatchObject({ code: 'injected-fault' });
+    await expect(filter.writeZeroes(UNIT + 1, 10)).rejects.toMatchObject({ code: 'injected-fault' });
+    await expect(filter.discard(UNIT + 1, 10)).rejects.toMatchObject({ code: 'injected-fault' });
+    expect([filter.held.isClean, target.writes]).toEqual([true, 0]);
+    fault.remove();
+    expect((await read(filter, UNIT, UNIT)).equals(granule(2))).toBe(true);
+  });
+
+  it('goes through when its granule became held while the rest could not be read', async () => {
+    const { filter, backingFaults } = setUp(8);
+    const gate = makeGate();
+    backingFaults.add({ operation: 'read', times: 1, effect: { kind: 'hold', until: gate.opened } });
+    backingFaults.add({ operation: 'read', times: 1, effect: { kind: 'error' } });
+    const small = filter.write(UNIT, Buffer.from('abc'));
+    await settle();
+    await filter.write(UNIT, granule(9));
+    gate.open();
+    await small;
+    const expected = granule(9);
+    expected.write('abc');
+    expect((await read(filter, UNIT, UNIT)).equals(expected)).toBe(true);
+  });
+
+  it.each([1, 2])('of many at once into one granule all arrive, seed %i', async (seed) => {
+    const random = seededRandom(seed);
+    const backing = new SlowDevice(Buffer.alloc(UNIT, 3), random);
+    const filter = new AllocTrack(new BlockNode(new SlowDevice(Buffer.alloc(UNIT), random)), {
+      backing,
+      targetIsZero: true,
+    });
+    await Promise.all(Array.from({ length: 64 }, (_, at) => filter.write(at * 64, Buffer.alloc(32, at))));
+    const expected = Buffer.alloc(UNIT, 3);
+    for (let at = 0; at < 64; at++) expected.fill(at, at * 64, at * 64 + 32);
+    expect((await readAll(filter)).equals(expected)).toBe(true);
+  });
+});
+
+describe('a discard', () => {
+  it('of what is not held makes it zeros: neither old content nor the backing shows through', async () => {
+    const { filter, target } = setUp(4);
+    await filter.discard(100, 2 * UNIT);
+    const expected = Buffer.concat([granule(1), granule(2), granule(3), granule(0)]).fill(0, 100, 100 + 2 * UNIT);
+    expect((await readAll(filter)).equals(expected)).toBe(true);
+    expect([filter.held.dirtyBytes, target.discards]).toEqual([3 * UNIT, 0]);
+  });
+
+  it('of what is held goes to the target, of both is split', async () => {
+    const { filter, target } = setUp(4);
+    await filter.write(UNIT, granule(9));
+    await filter.discard(UNIT, UNIT);
+    expect(target.discards).toBe(1);
+    await filter.discard(0, 3 * UNIT);
+    expect([target.discards, filter.held.dirtyBytes]).toEqual([2, 3 * UNIT]);
+    expect((await read(filter, 0, UNIT)).equals(granule(0))).toBe(true);
+    expect((await read(filter, 2 * UNIT, UNIT)).equals(granule(0))).toBe(true);
+  });
+
+  it('of what a zero target does not hold writes nothing', async () => {
+    const { filter, target } = setUp(4, { targetIsZero: true });
+    await filter.discard(0, 2 * UNIT);
+    await filter.writeZeroes(2 * UNIT, UNIT);
+    expect([target.zeroWrites, target.writes, target.discards]).toEqual([0, 0, 0]);
+    expect((await read(filter, 0, 3 * UNIT)).equals(Buffer.alloc(3 * UNIT))).toBe(true);
+    await filter.writeZeroes(3 * UNIT, UNIT, { keepAllocated: true });
+    expect(target.zeroWrites).toBe(1);
+  });
+});
+
+describe('onHeld', () => {
+  it('is called when the data is there, and neither the writer nor readers know of it before it has resolved', async () => {
+    const gate = makeGate();
+    const calls: string[] = [];
+    const setup: Setup = setUp(4, {
+      onHeld: (offset, length) => {
+        calls.push(`${offset}+${length}: ${setup.target.content[offset]}`);
+        return gate.opened;
+      },
+    });
+    const { filter } = setup;
+    const write = filter.write(UNIT + 10, Buffer.alloc(UNIT, 9));
+    expect(await isPending(write)).toBe(true);
+    expect(calls).toEqual([`${UNIT}+${2 * UNIT}: 2`]);
+    expect((await read(filter, UNIT, UNIT)).equals(granule(2))).toBe(true);
+    expect(filter.held.isClean).toBe(true);
+    gate.open();
+    await write;
+    expect((await read(filter, UNIT + 10, UNIT)).equals(granule(9))).toBe(true);
+    await filter.write(UNIT, granule(8));
+    expect(calls.length).toBe(1);
+  });
+
+  it('that rejects fails the request, and what was written there never shows', async () => {
+    let fails = true;
+    const onHeld = async () => {
+      if (fails) throw new Error('journal full');
+    };
+    const { filter, target } = setUp(4, { targetIsZero: true, onHeld });
+    await expect(filter.write(3 * UNIT, granule(9))).rejects.toThrow('journal full');
+    await expect(filter.fill(0, UNIT)).rejects.toThrow('journal full');
+    expect(filter.held.isClean).toBe(true);
+    expect((await read(filter, 3 * UNIT, UNIT)).equals(granule(0))).toBe(true);
+    fails = false;
+    // The backing has zeros there, the target no longer has: they are written.
+    await filter.fill(0, filter.lengthBytes);
+    expect(target.zeroWrites).toBe(1);
+    expect((await read(filter, 3 * UNIT, UNIT)).equals(granule(0))).toBe(true);
+  });
+
+  it('follows the flush of the target as onFlushed', async () => {
+    const log: string[] = [];
+    const { filter, targetFaults } = setUp(1, { onFlushed: async () => void log.push('flushed') });
+    await filter.flush();
+    expect(log).toEqual(['flushed']);
+    targetFaults.add({ operation: 'flush', effect: { kind: 'error' } });
+    await expect(filter.flush()).rejects.toMatchObject({ code: 'injected-fault' });
+    expect(log).toEqual(['flushed']);
+  });
+});
+
+describe('a fill', () => {
+  it('copies what is missing, whole granules, and reads and writes no zeros into a zero target', async () => {
+    const { filter, target, backing } = setUp(8, { targetIsZero: true });
+    await filter.write(UNIT, granule(9));
+    expect(await filter.fill(1, 3 * UNIT)).toEqual({ filledBytes: 3 * UNIT });
+    expect(await filter.fill(0, filter.lengthBytes)).toEqual({ filledBytes: 4 * UNIT });
+    expect(await filter.fill(0, filter.lengthBytes)).toEqual({ filledBytes: 0 });
+    expect([filter.isComplete, target.zeroWrites, backing.reads, target.writes]).toEqual([true, 0, 3, 4]);
+    const expected = Buffer.from(backing.content).fill(9, UNIT, 2 * UNIT);
+    expect(Buffer.from(target.content).equals(expected)).toBe(true);
+  });
+
+  it('writes zeros where the target is not known to be zero', async () => {
+    const { filter, target, backing } = setUp(8);
+    await filter.fill(0, filter.lengthBytes);
+    expect(target.zeroWrites).toBe(2);
+    expect(Buffer.from(target.content).equals(Buffer.from(backing.content))).toBe(true);
+  });
+
+  it('handles holes that end within granules, a short last granule, and a backing that is shorter', async () => {
+    for (const length of [10 * UNIT + 17, 10 * UNIT, 3 * UNIT + 1]) {
+      const backing = new SlowDevice(Buffer.alloc(Math.min(length, 6 * UNIT + 5)), undefined, 100);
+      for (let at = 0; at < backing.content.length; at += 777) backing.content.fill(7, at, at + (at % 300));
+      const target = new SlowDevice(Buffer.alloc(length, STALE));
+      const filter = new AllocTrack(new BlockNode(target), { backing, targetIsZero: false });
+      expect(await filter.fill(0, length)).toEqual({ filledBytes: length });
+      const expected = Buffer.alloc(length);
+      expected.set(backing.content);
+      expect(Buffer.from(target.content).equals(expected)).toBe(true);
+    }
+  });
+
+  it('never overwrites what a guest wrote while the backing was read', async () => {
+    const { filter, backingFaults } = setUp(4);
+    const gate = makeGate();
+    backingFaults.add({ operation: 'read', times: 1, effect: { kind: 'hold', until: gate.opened } });
+    const fill = filter.fill(0, 3 * UNIT);
+    await settle();
+    // It need not wait for the backing.
+    await filter.write(UNIT, granule(9));
+    gate.open();
+    expect(await fill).toEqual({ filledBytes: 2 * UNIT });
+    expect((await read(filter, 0, 3 * UNIT)).equals(Buffer.concat([granule(1), granule(9), granule(3)]))).toBe(true);
+  });
+
+  it('keeps what it copied when the backing fails, marks nothing that it could not read, and can go on', async () => {
+    const { filter, backingFaults } = setUp(1024);
+    const range = { offsetBytes: 600 * UNIT, lengthBytes: UNIT };
+    const fault = backingFaults.add({ operation: 'read', range, effect: { kind: 'error' } });
+    await expect(filter.fill(0, filter.lengthBytes)).rejects.toMatchObject({ code: 'injected-fault' });
+    expect(filter.held.get(0)).toBe(true);
+    expect(filter.held.get(600 * UNIT)).toBe(false);
+    expect(filter.held.get(1023 * UNIT)).toBe(false);
+    fault.remove();
+    await filter.fill(0, filter.lengthBytes);
+    expect(filter.isComplete).toBe(true);
+  });
+
+  it('fails when the target cannot be written, and marks nothing', async () => {
+    const { filter, targetFaults } = setUp(4);
+    targetFaults.add({ operation: ['write', 'write-zeroes'], effect: { kind: 'error', when: 'midway' } });
+    await expect(filter.fill(0, UNIT)).rejects.toMatchObject({ code: 'injected-fault' });
+    await expect(filter.write(0, granule(9))).rejects.toMatchObject({ code: 'injected-fault' });
+    expect(filter.held.isClean).toBe(true);
+    expect((await read(filter, 0, UNIT)).equals(granule(1))).toBe(true);
+  });
+});
+
+describe('copy-on-read', () => {
+  it('puts what a read took into the target, and the backing is not read again', async () => {
+    const { filter, backing, target } = setUp(8, { copyOnRead: true, targetIsZero: true });
+    expect((await read(filter, UNIT + 5, 10)).equals(Buffer.alloc(10, 2))).toBe(true);
+    await read(filter, 3 * UNIT, UNIT);
+    await settle();
+    expect([filter.held.dirtyBytes, target.writes, target.zeroWrites]).toEqual([2 * UNIT, 1, 0]);
+    const before = backing.reads;
+    expect((await read(filter, UNIT, UNIT)).equals(granule(2))).toBe(true);
+    expect(backing.reads).toBe(before);
+  });
+
+  it('does not keep the reader waiting, nor fail it', async () => {
+    const { filter, targetFaults } = setUp(8, { copyOnRead: true });
+    const gate = makeGate();
+    targetFaults.add({ operation: 'write', times: 1, effect: { kind: 'hold', until: gate.opened } });
+    expect((await read(filter, 0, UNIT)).equals(granule(1))).toBe(true);
+    const closed = filter.close();
+    expect(await isPending(closed)).toBe(true);
+    gate.open();
+    await closed;
+    const other = setUp(8, { copyOnRead: true });
+    other.targetFaults.add({ operation: 'write', effect: { kind: 'error' } });
+    expect((await read(other.filter, 0, UNIT)).equals(granule(1))).toBe(true);
+    await settle();
+    expect(other.filter.held.isClean).toBe(true);
+  });
+
+  it('never overwrites a guest', async () => {
+    const { filter, backingFaults } = setUp(8, { copyOnRead: true });
+    const gate = makeGate();
+    backingFaults.add({ operation: 'read', times: 1, effect: { kind: 'hold', until: gate.opened } });
+    const slow = read(filter, 0, UNIT);
+    await settle();
+    await filter.write(0, granule(9));
+    gate.open();
+    expect((await slow).equals(granule(9))).toBe(true);
+    await settle();
+    expect((await read(filter, 0, UNIT)).equals(granule(9))).toBe(true);
+  });
+});
+
+describe('the end of a restore', () => {
+  it('lets go of the backing when it is complete, after the last read of it', async () => {
+    const { filter, backingFaults } = setUp(4);
+    await expect(filter.detachBacking()).rejects.toMatchObject({ code: 'not-complete' });
+    const gate = makeGate();
+    backingFaults.add({ operation: 'read', times: 1, effect: { kind: 'hold', until: gate.opened } });
+    const slow = read(filter, 0, UNIT);
+    await settle();
+    await filter.fill(0, filter.lengthBytes);
+    const detached = filter.detachBacking();
+    expect(await isPending(detached)).toBe(true);
+    gate.open();
+    await Promise.all([slow, detached]);
+    backingFaults.add({ effect: { kind: 'error' } });
+    await readAll(filter);
+    expect(await filter.blockStatus(0, UNIT)).toEqual([{ offsetBytes: 0, lengthBytes: UNIT, state: 'data' }]);
+  });
+
+  it('takes the filter out of the graph, and not before', async () => {
+    const { target, backing } = setUp(4);
+    const node = new BlockNode(target);
+    const filter = await node.insertFilter((below) => new AllocTrack(below, { backing, targetIsZero: false }));
+    await expect(node.removeFilter(filter)).rejects.toMatchObject({ code: 'not-complete' });
+    await filter.fill(0, filter.lengthBytes);
+    await filter.detachBacking();
+    await node.removeFilter(filter);
+    expect(node.device).toBe(target);
+    expect((await readAll(node)).equals(Buffer.from(backing.content))).toBe(true);
+  });
+});
+
+describe('block status', () => {
+  it('says what is backed, and what is the target’s own', async () => {
+    const target = new SlowDevice(Buffer.alloc(8 * UNIT, STALE));
+    const backing = new MemoryDevice(6 * UNIT);
+    await backing.write(2 * UNIT, granule(7));
+    const filter = new AllocTrack(new BlockNode(target), { backing, targetIsZero: false });
+    await filter.write(4 * UNIT, granule(9));
+    await filter.writeZeroes(5 * UNIT, UNIT);
+    expect(await filter.blockStatus(UNIT, 7 * UNIT)).toEqual([
+      { offsetBytes: UNIT, lengthBytes: UNIT, state: 'zero', backed: true },
+      { offsetBytes: 2 * UNIT, lengthBytes: UNIT, state: 'data', backed: true },
+      { offsetBytes: 3 * UNIT, lengthBytes: UNIT, state: 'zero', backed: true },
+      { offsetBytes: 4 * UNIT, lengthBytes: UNIT, state: 'data' },
+      { offsetBytes: 5 * UNIT, lengthBytes: UNIT, state: 'zero' },
+      { offsetBytes: 6 * UNIT, lengthBytes: 2 * UNIT, state: 'zero', backed: true },
+    ]);
+    const alone = new AllocTrack(new BlockNode(target), { backing: undefined, targetIsZero: false });
+    expect(await alone.blockStatus(0, 100)).toEqual([{ offsetBytes: 0, lengthBytes: 100, state: 'zero' }]);
+  });
+});
+
+describe('what does not fit', () => {
+  it('is refused: a longer backing, a bitmap of another shape', () => {
+    const below = new BlockNode(new MemoryDevice(8192, { name: 'small' }));
+    const targetIsZero = true;
+    expect(() => new AllocTrack(below, { backing: new MemoryDevice(8193), targetIsZero })).toThrow(
+      expect.objectContaining({ code: 'target-too-small', object: 'small' }),
+    );
+    const held = new DirtyBitmap(8193, 4096);
+    expect(() => new AllocTrack(below, { backing: undefined, targetIsZero, held })).toThrow(/does not fit/);
+    expect(
+      () =>
+        new AllocTrack(below, {
+          backing: undefined,
+          targetIsZero,
+          held: new DirtyBitmap(8192, 512),
+          granularityBytes: 4096,
+        }),
+    ).toThrow(/does not fit/);
+  });
 });
