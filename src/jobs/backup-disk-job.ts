@@ -59,6 +59,7 @@ export class DiskBackupJob extends Job {
   readonly #sync: BackupSync;
   readonly #claims: Claim[] = [];
   #isDetached = false;
+  #attaching: Promise<void> | undefined;
   #attached: Attached | undefined;
   #complete = () => {};
   readonly #completed: Promise<void>;
@@ -92,8 +93,13 @@ export class DiskBackupJob extends Job {
    * Fixes the moment that the backup shows. Done at the start unless it was done before.
    * @throws BusyError where somebody else uses source or target in a way that does not go together
    */
-  async attach(): Promise<void> {
-    if (this.#attached) return;
+  attach(): Promise<void> {
+    this.#attaching ??= this.#attach();
+    return this.#attaching;
+  }
+
+  async #attach(): Promise<void> {
+    if (this.error !== undefined) throw this.error;
     this.#claim();
     const { live } = this.#options;
     if (!live || !(this.#source instanceof BlockNode)) {
@@ -126,7 +132,6 @@ export class DiskBackupJob extends Job {
   }
 
   #claim(): void {
-    if (this.#claims.length > 0) return;
     const who = `job ${this.id}`;
     const shares = this.isLive ? ALL_PERMISSIONS : ALL_PERMISSIONS.filter((permission) => permission !== 'write');
     this.#claims.push(claim(this.#source, who, ['consistent-read'], shares));
@@ -296,6 +301,8 @@ export class DiskBackupJob extends Job {
   }
 
   protected override async abort(): Promise<void> {
+    // The job may have been cancelled in the middle of it.
+    await this.#attaching?.catch(() => {});
     this.#attached?.giveBack();
   }
 

@@ -25,6 +25,9 @@ export type BackupSync =
 
 /** @throws UsageError for what does not go together */
 export function checkSync(sync: BackupSync, source: BlockDevice, target: ClusterTarget, isLive: boolean): void {
+  if (target.device === source) {
+    throw new UsageError('same-device', 'a disk cannot be backed up onto itself', { object: source.name });
+  }
   if (sync.mode === 'none' && (target.failsForGood || !isLive)) {
     throw new UsageError('bad-sync', 'a backup of nothing but changes needs a live source and a target device', {
       object: source.name,

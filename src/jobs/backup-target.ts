@@ -34,6 +34,8 @@ export interface ClusterTarget {
   writeFrom?(offsetBytes: number, lengthBytes: number, source: DeviceWithDescriptor): Promise<void>;
   /** What was written before may be there again: zeros are not there by themselves any more. */
   forgetZeros?(): void;
+  /** The device, if it is one. */
+  readonly device?: BlockDevice;
   /** Keeps others of this process from writing to it. */
   claim?(who: string): Claim;
   /** All is written. */

@@ -30,7 +30,6 @@ export class DeviceTarget implements ClusterTarget {
   readonly zeroPieceBytes: number;
   readonly holdsUnchanged = true;
   readonly failsForGood = false;
-  readonly #device: BlockDevice;
   #isZero: boolean;
   /** Where something may lie although the target was zero. */
   readonly #soiled: DirtyBitmap;
@@ -38,7 +37,11 @@ export class DeviceTarget implements ClusterTarget {
   readonly #free: Uint8Array[] = [];
 
   /** @throws UsageError for a target that is read-only or smaller than the disk */
-  constructor(device: BlockDevice, diskBytes: number, options: DeviceTargetOptions) {
+  constructor(
+    readonly device: BlockDevice,
+    diskBytes: number,
+    options: DeviceTargetOptions,
+  ) {
     if (device.lengthBytes < diskBytes) {
       throw new UsageError('target-too-small', 'the target is smaller than the disk', {
         object: device.name,
@@ -46,7 +49,6 @@ export class DeviceTarget implements ClusterTarget {
         found: `${device.lengthBytes} bytes`,
       });
     }
-    this.#device = device;
     this.#isZero = options.targetIsZero;
     this.clusterSizeBytes = options.clusterSizeBytes;
     this.pieceBytes = Math.max(PIECE_BYTES, options.clusterSizeBytes);
@@ -55,7 +57,7 @@ export class DeviceTarget implements ClusterTarget {
   }
 
   claim(who: string): Claim {
-    return claim(this.#device, who, ['write'], ['consistent-read']);
+    return claim(this.device, who, ['write'], ['consistent-read']);
   }
 
   async lease(): Promise<Uint8Array> {
@@ -82,12 +84,12 @@ export class DeviceTarget implements ClusterTarget {
 
   async writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void> {
     if (this.#isZero && this.#soiled.nextDirty(offsetBytes, offsetBytes + lengthBytes) === undefined) return;
-    await this.#device.writeZeroes(offsetBytes, lengthBytes);
+    await this.device.writeZeroes(offsetBytes, lengthBytes);
   }
 
   async #change(offsetBytes: number, bytes: Uint8Array): Promise<void> {
     if (this.#isZero) this.#soiled.set(offsetBytes, bytes.byteLength);
-    await this.#device.write(offsetBytes, bytes);
+    await this.device.write(offsetBytes, bytes);
   }
 
   async keep(): Promise<void> {}
@@ -97,7 +99,7 @@ export class DeviceTarget implements ClusterTarget {
   }
 
   flush(): Promise<void> {
-    return this.#device.flush();
+    return this.device.flush();
   }
 }
 

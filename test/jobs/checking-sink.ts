@@ -14,6 +14,8 @@ export interface CheckingSinkOptions {
   /** Draws how many turns of the event loop things take; without it, none. */
   readonly random?: Random;
   /** The call that fails, or never settles, and how often it works before. */
+  /** Contents of the parent's disks; undefined for a disk that has none. */
+  readonly parents?: readonly (Uint8Array | undefined)[];
   readonly fault?: { readonly call: SinkCall; readonly after: number; readonly hangs?: boolean };
 }
 
@@ -27,6 +29,7 @@ export interface DumpedDisk {
   readonly sizeBytes: number;
   readonly clusters: Map<number, Uint8Array>;
   readonly zeroRanges: { readonly first: number; readonly count: number }[];
+  readonly keptRanges: { readonly first: number; readonly count: number }[];
 }
 
 export class SinkFault extends Error {}
@@ -57,6 +60,11 @@ export class CheckingSink implements DumpSink {
     }));
   }
 
+  /** Whether it failed a call. */
+  get isBroken(): boolean {
+    return this.#broken;
+  }
+
   /** Slots that are with the caller. */
   get leased(): number {
     return this.#slots.filter((slot) => slot.owner === 'caller').length;
@@ -70,13 +78,14 @@ export class CheckingSink implements DumpSink {
     this.#expect(this.state === 'new', 'begin comes first, and once');
     this.state = 'begun';
     for (const { sizeBytes } of backup.disks) {
-      this.disks.push({ sizeBytes: sizeBytes ?? 0, clusters: new Map(), zeroRanges: [] });
+      this.disks.push({ sizeBytes: sizeBytes ?? 0, clusters: new Map(), zeroRanges: [], keptRanges: [] });
     }
     await this.#call('begin');
   }
 
-  hasParent(): boolean {
-    return false;
+  hasParent(disk: number): boolean {
+    this.#expect(this.state !== 'new', 'hasParent before begin');
+    return this.#options.parents?.[disk] !== undefined;
   }
 
   async lease(): Promise<Uint8Array> {
@@ -155,12 +164,13 @@ export class CheckingSink implements DumpSink {
     content: typeof ZERO | typeof SAME_AS_PARENT,
   ): Promise<void> {
     this.#expectOpen('dumpRange');
-    this.#expect(content !== SAME_AS_PARENT, 'there is no parent');
+    const isKept = content === SAME_AS_PARENT;
+    this.#expect(!isKept || this.#options.parents?.[disk] !== undefined, 'there is no parent');
     const dumped = this.disks[disk]!;
     this.#expect(count > 0, 'an empty range');
     this.#expect(!this.#has(dumped, first, count), `clusters from ${first} dumped again`);
     this.#expect(first + count <= Math.ceil(dumped.sizeBytes / this.clusterSizeBytes), 'a range past the end');
-    dumped.zeroRanges.push({ first, count });
+    (isKept ? dumped.keptRanges : dumped.zeroRanges).push({ first, count });
     this.#dumping++;
     try {
       await this.#call('dumpRange');
@@ -170,7 +180,8 @@ export class CheckingSink implements DumpSink {
   }
 
   #has(disk: DumpedDisk, first: number, count: number): boolean {
-    if (disk.zeroRanges.some((range) => range.first < first + count && first < range.first + range.count)) return true;
+    const ranges = [...disk.zeroRanges, ...disk.keptRanges];
+    if (ranges.some((range) => range.first < first + count && first < range.first + range.count)) return true;
     if (count === 1) return disk.clusters.has(first);
     return [...disk.clusters.keys()].some((cluster) => cluster >= first && cluster < first + count);
   }
@@ -184,7 +195,8 @@ export class CheckingSink implements DumpSink {
     this.#expect(this.#dumping === 0, 'finish before the dumps were accepted');
     this.#expect(this.leased === 0, 'finish with leased slots');
     for (const [at, disk] of this.disks.entries()) {
-      const zero = disk.zeroRanges.reduce((sum, range) => sum + range.count, 0);
+      const ranges = [...disk.zeroRanges, ...disk.keptRanges];
+      const zero = ranges.reduce((sum, range) => sum + range.count, 0);
       const all = Math.ceil(disk.sizeBytes / this.clusterSizeBytes);
       this.#expect(zero + disk.clusters.size === all, `disk ${at} has clusters missing`);
     }
@@ -224,8 +236,12 @@ export class CheckingSink implements DumpSink {
 }
 
 /** The content of a disk as it was dumped; what was dumped as zero is zero. */
-export function dumpedContent(disk: DumpedDisk, clusterSizeBytes: number): Buffer {
+export function dumpedContent(disk: DumpedDisk, clusterSizeBytes: number, parent?: Uint8Array): Buffer {
   const content = Buffer.alloc(disk.sizeBytes);
+  for (const { first, count } of disk.keptRanges) {
+    const from = first * clusterSizeBytes;
+    content.set(parent!.subarray(from, from + count * clusterSizeBytes), from);
+  }
   for (const [cluster, bytes] of disk.clusters) content.set(bytes, cluster * clusterSizeBytes);
   return content;
 }

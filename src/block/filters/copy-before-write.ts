@@ -82,6 +82,10 @@ export class CopyBeforeWrite implements FilterDevice {
     return this.below.read(offsetBytes, into);
   }
 
+  tryRead(offsetBytes: number, into: Uint8Array): boolean {
+    return this.below.tryRead(offsetBytes, into);
+  }
+
   async write(offsetBytes: number, from: Uint8Array): Promise<void> {
     const saving = this.#save(offsetBytes, from.byteLength);
     if (saving) await saving;
