@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// What can go wrong between us and a monitor or agent, each with its stable code.
+
+import { BusyError, FailedError, systemErrorCode } from '../base/errors.js';
+
+/** Nobody listens there, or it cannot be reached. */
+export function socketMissing(object: string, cause: unknown): FailedError {
+  const code = systemErrorCode(cause);
+  const why =
+    code === 'ENOENT'
+      ? 'there is no such socket'
+      : code === 'ECONNREFUSED'
+        ? 'nobody listens on this socket: the guest is off, or was started anew with another one'
+        : code === 'EACCES' || code === 'EPERM'
+          ? 'this socket may not be opened by this user'
+          : `this socket cannot be reached: ${cause instanceof Error ? cause.message : String(cause)}`;
+  return new FailedError('qmp-missing', why, {
+    object,
+    advice: 'Start QEMU with -qmp unix:PATH,server=on,wait=off and give that path.',
+    cause,
+  });
+}
+
+/** It took the connection, or kept it waiting, but does not talk to us. */
+export function monitorBusy(object: string, waitedMillis: number): BusyError {
+  const message = `QEMU did not greet within ${waitedMillis} ms: it answers one client at a time, and another has this monitor`;
+  return new BusyError('qmp-busy', message, {
+    object,
+    advice: 'Close the other client (libvirt or Proxmox own theirs), or give the guest a second -qmp socket.',
+  });
+}
+
+/** Who answers there does not speak QMP. */
+export function notQmp(object: string, found: string): FailedError {
+  return new FailedError('not-qmp', 'this is not the socket of a QEMU monitor (QMP)', {
+    object,
+    expected: 'a QMP greeting',
+    found,
+    advice: 'Give the socket of -qmp, not the one of a human monitor, an NBD server or a guest agent.',
+  });
+}
+
+export function monitorLost(object: string, why: string, cause?: unknown): FailedError {
+  return new FailedError('qmp-lost', `the connection to QEMU was lost: ${why}`, { object, cause });
+}
+
+export function commandTimeout(object: string, command: string, waitedMillis: number): FailedError {
+  return new FailedError('qmp-timeout', `QEMU did not answer ${command} within ${waitedMillis} ms`, { object });
+}
+
+/** What was answered is no answer to this command. */
+export function badAnswer(object: string, what: string): FailedError {
+  return new FailedError('qmp-bad-answer', `QEMU gave an answer that makes no sense: ${what}`, { object });
+}
+
+/** QEMU refused a command. `errorClass` and `description` are its own words. */
+export class QmpCommandError extends FailedError {
+  constructor(
+    object: string,
+    readonly command: string,
+    readonly errorClass: string,
+    readonly description: string,
+  ) {
+    super('qmp-command-failed', `QEMU refused ${command}: ${description}`, { object, found: errorClass });
+  }
+}
+
+export function qemuTooOld(object: string, version: string, missing: readonly string[], since: string): FailedError {
+  return new FailedError('qemu-too-old', `this QEMU lacks ${missing.join(', ')}`, {
+    object,
+    expected: `QEMU ${since} or later`,
+    found: `QEMU ${version}`,
+    advice: 'Update QEMU and start the guest anew, or stop the guest and back up its images with --disk.',
+  });
+}

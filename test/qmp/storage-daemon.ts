@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// A qemu-storage-daemon whose disks a test writes to through FUSE, as a guest would. One disk is a `raw` node over the
+// node that has the image, so that filters can be put between them.
+
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { accessSync, existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface DaemonDisk {
+  readonly name: string;
+  readonly image: string;
+  readonly format: 'raw' | 'qcow2';
+}
+
+export interface StorageDaemon {
+  readonly child: ChildProcess;
+  /** The socket of its monitor. */
+  readonly qmp: string;
+  /** What a guest would write to, by the disk's name. */
+  readonly mounts: ReadonlyMap<string, string>;
+  /** Ends it as a user would, images closed. */
+  stop(): Promise<void>;
+  /** kill -9. */
+  kill(): Promise<void>;
+}
+
+/** Whether both are there; says loudly what is not tested when not. */
+export function haveStorageDaemon(untested: string): boolean {
+  try {
+    accessSync('/dev/fuse', 6);
+    if (spawnSync('qemu-storage-daemon', ['--version']).error === undefined) return true;
+  } catch {}
+  console.warn(`\n!!! qemu-storage-daemon or /dev/fuse is missing: NOT TESTED: ${untested}\n`);
+  return false;
+}
+
+export async function startStorageDaemon(directory: string, disks: readonly DaemonDisk[]): Promise<StorageDaemon> {
+  const qmp = join(directory, 'qmp.sock');
+  const words = ['--chardev', `socket,path=${qmp},server=on,wait=off,id=c0`, '--monitor', 'chardev=c0'];
+  const mounts = new Map<string, string>();
+  for (const { name, image, format } of disks) {
+    const mount = join(directory, `${name}.mount`);
+    if (!existsSync(mount)) writeFileSync(mount, '');
+    mounts.set(name, mount);
+    const below = `driver=${format},node-name=${name}-image,file.driver=file,file.filename=${image},discard=unmap`;
+    words.push('--blockdev', below, '--blockdev', `driver=raw,node-name=${name},file=${name}-image,discard=unmap`);
+    words.push('--export', `type=fuse,id=fuse-${name},node-name=${name},mountpoint=${mount},writable=on`);
+  }
+  const child = spawn('qemu-storage-daemon', words, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr?.on('data', (bytes: Buffer) => {
+    said += bytes.toString();
+  });
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  for (let turn = 0; !existsSync(qmp); turn++) {
+    if (child.exitCode !== null || turn > 500) throw new Error(`qemu-storage-daemon did not start: ${said}`);
+    await delay(10);
+  }
+  const end = async (signal: NodeJS.Signals) => {
+    child.kill(signal);
+    await ended;
+    for (const mount of mounts.values()) spawnSync('fusermount', ['-u', '-z', mount], { stdio: 'ignore' });
+  };
+  return { child, qmp, mounts, stop: () => end('SIGTERM'), kill: () => end('SIGKILL') };
+}
