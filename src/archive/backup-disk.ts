@@ -5,7 +5,7 @@
 // range whose chunk is damaged rejects with DamageError; the rest of the disk stays readable.
 
 import type { ManifestDisk } from '../../formats/vmar/manifest.js';
-import { DamageError, UsageError, type VmarError } from '../base/errors.js';
+import { DamageError, FailedError, UsageError, type VmarError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import type { BlockDevice, BlockExtent } from '../block/device.js';
 import { checkRange } from '../block/range.js';
@@ -71,6 +71,7 @@ export class BackupDisk implements BlockDevice {
   readonly #log: Log;
   /** Offsets of clusters whose damage the log was told of. */
   readonly #told = new Set<number>();
+  #isAway = false;
   readonly #forget = (): void => this.#reader.forgetPlaces();
 
   /** @internal See openBackupDisk. */
@@ -104,10 +105,26 @@ export class BackupDisk implements BlockDevice {
     if (ahead !== undefined) void this.#reader.ahead(ahead.offsetBytes, ahead.lengthBytes);
     const lost = await rest;
     if (lost !== undefined) throw this.#failure(lost);
+    this.#tellBack();
+  }
+
+  tryRead(offsetBytes: number, into: Uint8Array): boolean {
+    try {
+      checkRange(this, offsetBytes, into.byteLength);
+      if (this.#reader.readNow(offsetBytes, into) < into.byteLength) return false;
+    } catch {
+      return false;
+    }
+    const ahead = this.#streams?.note(offsetBytes, into.byteLength, this.lengthBytes);
+    if (ahead !== undefined) void this.#reader.ahead(ahead.offsetBytes, ahead.lengthBytes);
+    return true;
   }
 
   #failure({ offsetBytes, lengthBytes, error }: LostPart): unknown {
-    if (!(error instanceof DamageError)) return error;
+    if (!(error instanceof DamageError)) {
+      if (error instanceof FailedError && error.code === 'store-unreachable') this.#tellAway(error);
+      return error;
+    }
     const place = placeOf(error);
     if (!this.#told.has(offsetBytes) && this.#told.size < MOST_TOLD) {
       this.#told.add(offsetBytes);
@@ -118,6 +135,19 @@ export class BackupDisk implements BlockDevice {
       ...{ object: this.name, offsetBytes, cause: error },
       advice: 'Run `vmar verify` to see all that is damaged.',
     });
+  }
+
+  /** Once for each time that it goes away. */
+  #tellAway(error: FailedError): void {
+    if (this.#isAway) return;
+    this.#isAway = true;
+    this.#log.warn(`${this.name}: ${error.message} (${error.object})`);
+  }
+
+  #tellBack(): void {
+    if (!this.#isAway) return;
+    this.#isAway = false;
+    this.#log.info(`${this.name}: the backup can be reached again`);
   }
 
   /** Bounded work a call: it may end before the range does. 'data' where the map is damaged. */

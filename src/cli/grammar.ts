@@ -21,6 +21,7 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
   defineVerify(program, action);
   const restore = program.command('restore').description('write disks of a backup to files or block devices');
   action(defineRestore(restore), () => import('./commands/restore.js'), only);
+  defineServe(program, action);
   const forget = program.command('forget').description('remove backups; their space is freed by a later collection');
   forget.argument('<backup...>', 'the backups');
   action(forget, () => import('./commands/forget.js'), all);
@@ -109,6 +110,24 @@ function defineRestore(command: Command): Command {
     .option('--target-is-zero', 'the target reads as zeros already: do not write zeros')
     .option('--allow-damaged', 'go on where the backup is damaged, with zeros; exits with 3 all the same')
     .option('--workers <number>', 'threads (default: one a core)');
+}
+
+function defineServe(program: Command, action: Action): void {
+  const command = program
+    .command('serve')
+    .description('offer the disks of a backup over NBD, for reading only, until it is stopped')
+    .argument('<backup>', 'the backup')
+    .option('--socket <path>', 'listen on a socket in the file system, of mode 0600')
+    .option('--disk <name>', 'offer only this disk; repeatable', collect)
+    .option('--listen <address:port>', 'listen on the network; without TLS only on this machine itself')
+    .option('--tls-cert <file>', 'the certificate to show there, in PEM')
+    .option('--tls-key <file>', 'its key')
+    .option('--tls-ca <file>', 'take only clients with a certificate of this authority')
+    .option('--tls-psk <file>', 'or shared keys, NAME:HEXKEY a line')
+    .option('--allow-plain', 'listen without TLS on any address: everyone who reaches it reads the disks')
+    .option('--exit-when-idle', 'end when the last client has left')
+    .option('--workers <number>', 'threads (default: one a core)');
+  action(command, () => import('./commands/serve.js'), only);
 }
 
 function collect(value: string, before: readonly string[] | undefined): readonly string[] {
