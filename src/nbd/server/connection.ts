@@ -134,9 +134,10 @@ export class Connection {
     this.#drop(error.message);
   }
 
+  /** After a goodbye, answers may still be on their way; a client that just hangs up will not hear them. */
   readonly #onEnd = (): void => {
-    if (this.#phase.name === 'transmission') this.#phase.transmission.endInput();
-    else this.#drop('it hung up in the handshake');
+    if (this.#phase.name === 'transmission' && this.#phase.transmission.isEnding) return;
+    this.#drop('it hung up');
   };
 
   readonly #onError = (error: Error): void => {

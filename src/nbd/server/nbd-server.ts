@@ -65,6 +65,11 @@ export class NbdServer {
     return this.#connections.size;
   }
 
+  /** Memory that requests and replies under way hold. */
+  get heldBytes(): number {
+    return this.#limits.bytesPerServer - this.#budget.freeBytes;
+  }
+
   /** Listens on a socket in the file system; see `listenOnPath`. It is removed when the server closes. */
   async listenUnix(path: string, { mode = 0o600 }: { readonly mode?: number } = {}): Promise<void> {
     await this.#open(undefined, (server) => listenOnPath(server, path, mode, this.#clock));

@@ -48,7 +48,6 @@ export class Transmission implements IntakeHandler {
   #running = 0;
   /** The intake waits for room. */
   #blocked = false;
-  #inputEnded = false;
   #ending = false;
 
   constructor(options: TransmissionOptions) {
@@ -73,10 +72,9 @@ export class Transmission implements IntakeHandler {
     return !this.#blocked;
   }
 
-  /** The client sends nothing more; what it sent is still carried out. */
-  endInput(): void {
-    this.#inputEnded = true;
-    if (!this.#blocked) this.end();
+  /** No more requests are taken: the client said goodbye, or the server did. */
+  get isEnding(): boolean {
+    return this.#ending;
   }
 
   /** No more requests are taken; `onDone` follows once those taken are answered. */
@@ -226,9 +224,7 @@ export class Transmission implements IntakeHandler {
   #goOn(): void {
     if (!this.#blocked || this.#ending) return;
     this.#parse(() => this.#intake.resume());
-    if (this.#blocked) return;
-    if (this.#inputEnded) this.end();
-    else this.#options.onRoom();
+    if (!this.#blocked) this.#options.onRoom();
   }
 
   #parse(more: () => boolean): void {
