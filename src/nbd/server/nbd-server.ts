@@ -3,6 +3,7 @@
 
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { type Clock, REAL_CLOCK } from '../../base/clock.js';
+import { InterruptedError } from '../../base/errors.js';
 import { type Log, SILENT } from '../../base/log.js';
 import { prepareTls, type TlsOptions } from '../tls-server.js';
 import { BufferPool } from './buffer-pool.js';
@@ -39,6 +40,7 @@ export class NbdServer {
   readonly #connections = new Set<Connection>();
   /** Those that have chosen an export. */
   readonly #clients = new Map<Connection, string>();
+  #watching = false;
   #closing: Promise<void> | undefined;
   readonly #ended = new AbortController();
   #onEmpty: (() => void) | undefined;
@@ -135,17 +137,24 @@ export class NbdServer {
 
   /** While requests wait for memory, hangs up on clients that hold some and have stood still for too long. */
   async #watchStalled(): Promise<void> {
+    if (this.#watching) return;
+    this.#watching = true;
     const { stallMillis } = this.#limits;
-    while (this.#budget.waiting > 0) {
-      try {
+    try {
+      while (this.#budget.waiting > 0) {
         await this.#clock.sleep(stallMillis, this.#ended.signal);
-      } catch {
-        return;
+        if (this.#budget.waiting > 0) this.#dropStalled(stallMillis);
       }
-      if (this.#budget.waiting === 0) return;
-      for (const connection of this.#connections) {
-        if (connection.stalledBytes(stallMillis) > 0) connection.destroy('it stood still while others needed memory');
-      }
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+    } finally {
+      this.#watching = false;
+    }
+  }
+
+  #dropStalled(stallMillis: number): void {
+    for (const connection of this.#connections) {
+      if (connection.stalledBytes(stallMillis) > 0) connection.destroy('it stood still while others needed memory');
     }
   }
 
