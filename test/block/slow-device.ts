@@ -18,6 +18,8 @@ export class SlowDevice implements BlockDevice {
   discards = 0;
   /** Requests that came after it was turned off change nothing. */
   isOff = false;
+  /** A read is answered a while after it looked. */
+  answersLate = true;
 
   constructor(
     readonly content: Uint8Array,
@@ -35,7 +37,7 @@ export class SlowDevice implements BlockDevice {
     this.reads++;
     await this.#pause();
     into.set(this.content.subarray(offsetBytes, offsetBytes + into.byteLength));
-    await this.#pause();
+    if (this.answersLate) await this.#pause();
   }
 
   async write(offsetBytes: number, from: Uint8Array): Promise<void> {
