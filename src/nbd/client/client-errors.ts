@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: MIT
 // What goes wrong with an NBD server, in words. Each error names the URI.
 
-import { FailedError, InterruptedError, systemErrorCode, VmarError } from '../../base/errors.js';
+import { type ErrorFacts, FailedError, systemErrorCode } from '../../base/errors.js';
 import { malformed } from '../protocol/byte-reader.js';
 import { WIRE_ERROR } from '../protocol/constants.js';
 import { wireErrorName } from '../protocol/wire-errors.js';
 
 /** The connection is gone, or could not be made; another one may do. Everything else is for good. */
-export class LostConnection extends FailedError {}
+export class LostConnection extends FailedError {
+  constructor(
+    code: string,
+    sentence: string,
+    readonly why: string,
+    facts: ErrorFacts,
+  ) {
+    super(code, `${sentence}: ${why}`, facts);
+  }
+}
 
 /** The server broke the protocol: whatever it says from now on is not to be believed. */
 export function brokenProtocol(uri: string, what: string): FailedError {
@@ -34,7 +43,7 @@ const CONNECT_FAILURES: Readonly<Record<string, string>> = {
 
 export function connectFailed(uri: string, error: unknown): LostConnection {
   const why = CONNECT_FAILURES[systemErrorCode(error) ?? ''] ?? reason(error);
-  return new LostConnection('nbd-unreachable', `the NBD server cannot be reached: ${why}`, {
+  return new LostConnection('nbd-unreachable', 'the NBD server cannot be reached', why, {
     object: uri,
     advice: 'Make sure that the server runs, and that the address is right.',
     cause: error,
@@ -42,7 +51,7 @@ export function connectFailed(uri: string, error: unknown): LostConnection {
 }
 
 export function connectionLost(uri: string, why: string, cause?: unknown): LostConnection {
-  return new LostConnection('nbd-lost', `the connection to the NBD server was lost: ${why}`, {
+  return new LostConnection('nbd-lost', 'the connection to the NBD server was lost', why, {
     object: uri,
     ...(cause === undefined ? {} : { cause }),
   });
@@ -51,7 +60,8 @@ export function connectionLost(uri: string, why: string, cause?: unknown): LostC
 /** What is told when trying again has not helped. */
 export function givenUp(uri: string, seconds: number, last: unknown): FailedError {
   const tried = seconds > 0 ? `, and was not to be had again within ${seconds} seconds` : '';
-  return new FailedError('nbd-lost', `the connection to the NBD server was lost${tried}: ${reason(last)}`, {
+  const why = last instanceof LostConnection ? last.why : reason(last);
+  return new FailedError('nbd-lost', `the connection to the NBD server was lost${tried}: ${why}`, {
     object: uri,
     advice: 'Look why the server ended or cannot be reached, then start again.',
     cause: last,
@@ -81,10 +91,6 @@ const CODES = {
   flushing: 'flush-failed',
   'asking for the block status': 'read-failed',
 } as const;
-
-export function isFinal(error: unknown): boolean {
-  return error instanceof InterruptedError || (error instanceof VmarError && !(error instanceof LostConnection));
-}
 
 export function reason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
