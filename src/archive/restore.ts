@@ -8,19 +8,22 @@
 import type { ManifestDisk } from '../../formats/vmar/manifest.js';
 import { DamageError, FailedError, InterruptedError } from '../base/errors.js';
 import type { Executor } from '../pipeline/executor.js';
+import { openBackupDisk } from './backup-disk.js';
 import { ChunkReader } from './chunk-reader.js';
+import { DeviceTarget, type OpenDevice } from './device-target.js';
 import { findDisk } from './find-disk.js';
 
 export { findDisk } from './find-disk.js';
 
 import { MapReader } from './map-reader.js';
 import type { OpenBackup } from './open-backup.js';
-import { type LostRange, restoreDisk } from './restore-disk.js';
+import { type LostRange, type RestoreResult, restoreDisk } from './restore-disk.js';
 import { type OpenTarget, openTarget } from './restore-target.js';
+import { restoreToDevice } from './restore-to-device.js';
 
 export interface DiskAssignment {
   readonly disk: string;
-  /** The path of a file or block device. */
+  /** The path of a file or block device, or what `openDevice` takes. */
   readonly target: string;
 }
 
@@ -30,6 +33,8 @@ export interface RestoreBackupOptions {
   readonly targetIsZero: boolean;
   /** Go on past damage with zeros in its place. */
   readonly allowDamaged: boolean;
+  /** Opens targets that are no paths. */
+  readonly openDevice?: OpenDevice;
   readonly signal?: AbortSignal;
   readonly onStart?: (totalBytes: number) => void;
   readonly onProgress?: (bytes: number) => void;
@@ -64,10 +69,14 @@ export async function restoreBackup(
   options: RestoreBackupOptions,
 ): Promise<RestoreSummary> {
   const disks = assignments.map(({ disk, target }) => ({ disk: findDisk(backup.manifest, disk), path: target }));
-  const targets: OpenTarget[] = [];
+  const targets: (OpenTarget | DeviceTarget)[] = [];
   try {
     for (const { disk, path } of disks) {
-      const target = await openTarget(path, disk.sizeBytes, options);
+      const device = await options.openDevice?.(path);
+      const target =
+        device === undefined
+          ? await openTarget(path, disk.sizeBytes, options)
+          : await DeviceTarget.open(device, path, disk.sizeBytes, options);
       targets.push(target);
       if (target.excessBytes > 0)
         options.onNotice?.(`${path} is larger than ${disk.name} by ${target.excessBytes} bytes`);
@@ -87,22 +96,19 @@ export async function restoreBackup(
 async function restoreAll(
   backup: OpenBackup,
   disks: readonly { disk: ManifestDisk; path: string }[],
-  targets: readonly OpenTarget[],
+  targets: readonly (OpenTarget | DeviceTarget)[],
   options: RestoreBackupOptions,
 ): Promise<RestoreSummary> {
   const restored: RestoredDisk[] = [];
   const damaged: DamagedRange[] = [];
-  const { source, manifest } = backup;
-  const chunks = new ChunkReader(source);
+  const chunks = new ChunkReader(backup.source);
   for (const [index, { disk, path }] of disks.entries()) {
-    const { name, sizeBytes, clusterSizeBytes, mapRoot } = disk;
-    const map = new MapReader(chunks, { root: mapRoot, sizeBytes, clusterSizeBytes, fanout: manifest.mapFanout });
-    const { executor, allowDamaged } = options;
-    const result = await restoreDisk({
-      ...{ source, chunks, map, sizeBytes, clusterSizeBytes, target: targets[index]!, executor, allowDamaged },
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-      ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
-    }).catch((error: unknown) => {
+    const { name, sizeBytes } = disk;
+    const target = targets[index]!;
+    const result = await (target instanceof DeviceTarget
+      ? toDevice(backup, disk, target, options)
+      : toFile(backup, chunks, disk, target, options)
+    ).catch((error: unknown) => {
       throw error instanceof DamageError ? inDisk(error, name) : onTarget(error, path);
     });
     const { writtenBytes, zeroBytes } = result;
@@ -110,6 +116,41 @@ async function restoreAll(
     for (const range of joined(result.lost)) damaged.push({ disk: name, ...range });
   }
   return { disks: restored, damaged };
+}
+
+function toFile(
+  backup: OpenBackup,
+  chunks: ChunkReader,
+  { mapRoot, sizeBytes, clusterSizeBytes }: ManifestDisk,
+  target: OpenTarget,
+  options: RestoreBackupOptions,
+): Promise<RestoreResult> {
+  const { source, manifest } = backup;
+  const map = new MapReader(chunks, { root: mapRoot, sizeBytes, clusterSizeBytes, fanout: manifest.mapFanout });
+  const { executor } = options;
+  return restoreDisk({ ...common(options), source, chunks, map, sizeBytes, clusterSizeBytes, target, executor });
+}
+
+async function toDevice(
+  backup: OpenBackup,
+  { name }: ManifestDisk,
+  { device, writeZeros }: DeviceTarget,
+  options: RestoreBackupOptions,
+): Promise<RestoreResult> {
+  const disk = await openBackupDisk(backup, name, { executor: options.executor });
+  try {
+    return await restoreToDevice({ ...common(options), disk, target: device, writeZeros });
+  } finally {
+    await disk.close();
+  }
+}
+
+function common({ allowDamaged, signal, onProgress }: RestoreBackupOptions) {
+  return {
+    allowDamaged,
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  };
 }
 
 function inDisk(error: DamageError, disk: string): DamageError {

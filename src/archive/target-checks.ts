@@ -3,13 +3,16 @@
 
 import { isAllZero } from '../base/bytes.js';
 import { FailedError } from '../base/errors.js';
-import type { FileDevice } from '../block/file-device.js';
+import type { BlockDevice } from '../block/device.js';
+
+/** Of files it is known that they are none; what is not known is taken for a device. */
+type Target = BlockDevice & { readonly isBlockDevice?: boolean };
 
 const PROBE_BYTES = 1 << 20;
 
 /** @throws FailedError 'target-too-small', or 'target-not-empty' unless it may be written over. */
 export async function checkTarget(
-  device: FileDevice,
+  device: Target,
   path: string,
   sizeBytes: number,
   options: { readonly overwrite: boolean },
@@ -23,7 +26,7 @@ export async function checkTarget(
 }
 
 /** @throws FailedError 'target-too-small' */
-export function checkTargetSize(device: FileDevice, path: string, sizeBytes: number): void {
+export function checkTargetSize(device: Target, path: string, sizeBytes: number): void {
   if (device.lengthBytes >= sizeBytes) return;
   throw new FailedError('target-too-small', 'the target is smaller than the disk', {
     object: path,
@@ -37,8 +40,8 @@ export function checkTargetSize(device: FileDevice, path: string, sizeBytes: num
  * Whether a file holds anything but holes, or a device anything but zeros where a partition table or file system would
  * stand, at its beginning or end.
  */
-export async function hasContent(device: FileDevice): Promise<boolean> {
-  if (!device.isBlockDevice) {
+export async function hasContent(device: Target): Promise<boolean> {
+  if (device.isBlockDevice === false) {
     for (let at = 0; at < device.lengthBytes; ) {
       const [first] = await device.blockStatus(at, device.lengthBytes - at);
       if (first === undefined || first.state === 'data') return first !== undefined;

@@ -19,7 +19,9 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
   defineBackup(program, action);
   defineLooks(program, action);
   defineVerify(program, action);
-  const restore = program.command('restore').description('write disks of a backup to files or block devices');
+  const restore = program
+    .command('restore')
+    .description('write disks of a backup to files, block devices or NBD servers');
   action(defineRestore(restore), () => import('./commands/restore.js'), only);
   defineServe(program, action);
   const forget = program.command('forget').description('remove backups; their space is freed by a later collection');
@@ -104,7 +106,7 @@ function defineRestore(command: Command): Command {
   return command
     .argument('<backup>', 'the backup')
     .option('--to <dir>', 'write all disks as NAME.raw and the configuration files there; made if missing')
-    .option('--disk <name=target>', 'write this disk to a file or block device; repeatable', collect)
+    .option('--disk <name=target>', 'write this disk to a file, block device or NBD URI; repeatable', collect)
     .option('--skip <name>', 'with --to: leave this disk out; repeatable', collect)
     .option('--overwrite', 'write over files that exist, and to block devices')
     .option('--target-is-zero', 'the target reads as zeros already: do not write zeros')

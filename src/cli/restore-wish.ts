@@ -4,7 +4,7 @@
 import { join, resolve } from 'node:path';
 import type { Manifest, ManifestDisk } from '../../formats/vmar/manifest.js';
 import { findDisk } from '../archive/find-disk.js';
-import { FailedError, UsageError } from '../base/errors.js';
+import { UsageError } from '../base/errors.js';
 import { isNbdUri } from '../nbd/client/nbd-uri.js';
 import type { ConfigFile } from './config-files.js';
 import { checkDiskName, type DiskPair, parseDisks } from './parse-disk.js';
@@ -38,7 +38,6 @@ export interface RestorePlan {
 
 export function parseRestore(flags: RestoreFlags): RestoreWish {
   const disks = parseDisks(flags.disk ?? [], 'NAME=TARGET');
-  for (const { place } of disks) refuseNbd(place);
   const skip = flags.skip ?? [];
   for (const name of skip) checkDiskName(name, '--skip');
   if (flags.to === '') throw new UsageError('no-target', 'the name of the directory is empty', { object: '--to' });
@@ -94,7 +93,7 @@ function configs(manifest: Manifest, { directory }: RestoreWish): ConfigFile[] {
 function refuseSharedTargets({ disks, configs }: RestorePlan): void {
   const seen = new Set<string>();
   for (const { target } of [...disks, ...configs]) {
-    const path = resolve(target);
+    const path = isNbdUri(target) ? target : resolve(target);
     if (seen.has(path)) {
       throw new UsageError('same-target', 'two things would be restored to the same place', {
         object: target,
@@ -103,9 +102,4 @@ function refuseSharedTargets({ disks, configs }: RestorePlan): void {
     }
     seen.add(path);
   }
-}
-
-function refuseNbd(place: string): void {
-  if (!isNbdUri(place)) return;
-  throw new FailedError('not-yet', 'restoring to an NBD server comes with a later version', { object: place });
 }

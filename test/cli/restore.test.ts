@@ -159,7 +159,8 @@ describe('vmar restore --disk', () => {
       [['100', '--disk', 'scsi0=x', '--disk', 'e=./x'], { exit: 2, code: 'same-target' }],
       [['100', '--to', 'o', '--disk', 'e=x', '--skip', 'e'], { exit: 2 }],
       [['100', '--disk', '..=x'], { exit: 2 }],
-      [['100', '--disk', 'e=nbd://h/x'], { exit: 1, code: 'not-yet' }],
+      [['100', '--disk', 'e=nbd://h:0/x'], { exit: 2, code: 'bad-uri' }],
+      [['100', '--disk', 'e=nbd+unix:///x?socket=none'], { exit: 1, code: 'nbd-unreachable' }],
       [['7', '--to', 'o'], { exit: 4, code: 'no-such-backup' }],
       [['none.vmar', '--to', 'o'], { exit: 4 }],
     ];

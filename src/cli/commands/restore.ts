@@ -4,6 +4,7 @@
 import { availableParallelism } from 'node:os';
 import { type RestoreSummary, restoreBackup } from '../../archive/restore.js';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
+import { isNbdUri, type NbdDevice, openNbdDevice } from '../../nbd/client/nbd-client.js';
 import { createExecutor } from '../../pipeline/executor.js';
 import { type ConfigFile, ConfigFiles } from '../config-files.js';
 import type { Context } from '../context.js';
@@ -59,6 +60,7 @@ async function restore(context: Context, backup: OpenBackup, wish: RestoreWish, 
       overwrite: wish.overwrite,
       targetIsZero: wish.targetIsZero,
       allowDamaged: wish.allowDamaged,
+      openDevice: (place) => openTarget(context, place, stop.signal),
       signal: stop.signal,
       onStart: (bytes) => progress.addTotal(bytes),
       onProgress: (bytes) => progress.add(bytes),
@@ -78,6 +80,11 @@ async function restore(context: Context, backup: OpenBackup, wish: RestoreWish, 
     progress.end();
     await executor.close();
   }
+}
+
+/** Files and block devices are opened by the restore itself. */
+function openTarget({ log }: Context, place: string, signal: AbortSignal): Promise<NbdDevice> | undefined {
+  return isNbdUri(place) ? openNbdDevice(place, { readOnly: false, log, signal }) : undefined;
 }
 
 function tell({ output }: Context, backup: OpenBackup, restored: Restored): void {

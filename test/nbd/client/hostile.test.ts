@@ -39,13 +39,13 @@ const read = async (device: NbdDevice): Promise<void> => {
 };
 
 const broken = { code: 'nbd-protocol', exitStatus: 1, object: expect.stringContaining('nbd+unix://') };
-const NONE = Buffer.alloc(0);
+const NONE: Buffer = Buffer.alloc(0);
 const u32 = (...values: number[]): Buffer => {
   const bytes = Buffer.alloc(4 * values.length);
   for (const [index, value] of values.entries()) bytes.writeUInt32BE(value, 4 * index);
   return bytes;
 };
-const option = (wanted: number, type: number, bytes: Buffer, then = NONE): Behaviour => ({
+const option = (wanted: number, type: number, bytes: Buffer, then: Buffer = NONE): Behaviour => ({
   option: (given) => (given === wanted ? Buffer.concat([encodeOptionReply(given, type, bytes), then]) : undefined),
 });
 const ack = (given: number): Buffer => encodeOptionReply(given, OPTION_REPLY.ack);
