@@ -44,8 +44,10 @@ export async function nextPiece(
 ): Promise<StreamPiece | undefined> {
   const at = target.held.nextClean(fromBytes);
   if (at === undefined) return undefined;
-  const zeroEnd = await endOfZeros(target, at, Math.min(target.lengthBytes, at + MOST_ZERO_BYTES));
   const dataEnd = Math.min(target.lengthBytes, at - (at % pieceBytes) + pieceBytes);
+  let zeroEnd = await endOfZeros(target, at, dataEnd);
+  // Far looks cost a map of the backing much reading: only where they save as much.
+  if (zeroEnd === dataEnd) zeroEnd = await endOfZeros(target, at, Math.min(target.lengthBytes, at + MOST_ZERO_BYTES));
   if (zeroEnd >= dataEnd) return { offsetBytes: at, lengthBytes: zeroEnd - at, state: 'zero' };
   return { offsetBytes: at, lengthBytes: dataEnd - at, state: 'data' };
 }
