@@ -289,6 +289,16 @@ describe('operations', () => {
     await expectSame(made);
   });
 
+  it('of clusters larger than the buffer go in pieces', async () => {
+    const clusters = { targetClusterBytes: 8 * CHUNK, granularityBytes: CHUNK };
+    const made = await bench({ bufferBytes: 2 * CHUNK, ...clusters });
+    made.target.random = seededRandom(3);
+    made.job.start();
+    await ready(made.job);
+    expect(made.target.mostWritingBytes).toBeLessThanOrEqual(2 * CHUNK);
+    await expectSame(made);
+  });
+
   it('keep off a chunk that is being copied, and take it again when it changed meanwhile', async () => {
     const made = await smallBench(CHUNK);
     let letGo = () => {};
@@ -322,6 +332,15 @@ describe('write-blocking', () => {
     await node.discard(5 * CHUNK, 100_000);
     expect(job.dirtyBytes).toBe(0);
     expect((await target.bytes()).equals(await old.bytes())).toBe(true);
+  });
+
+  it('copies what a discard left, whatever that is', async () => {
+    const made = await bench({ copyMode: 'write-blocking' });
+    made.job.start();
+    await ready(made.job);
+    made.old.memory.discard = async () => {};
+    await made.node.discard(5 * CHUNK + 3, 200_000);
+    await expectSame(made);
   });
 
   it('does not fail the guest when the target fails: the range stays dirty', async () => {
