@@ -23,9 +23,13 @@ export { type VerifyOptions, verifyDatastore } from './archive/verify/verify-dat
 export { type Clock, REAL_CLOCK } from './base/clock.js';
 export * from './base/errors.js';
 export { type Log, SILENT } from './base/log.js';
+export { BlockNode, type FilterDevice } from './block/block-node.js';
 export { type FileDeviceOptions, openFileDevice } from './block/file-device.js';
 export { BackupJob, type BackupJobOptions, type BackupJobState } from './jobs/backup-job.js';
+export { MirrorJob, type MirrorJobOptions } from './jobs/mirror-job.js';
 export type { JobProgress } from './jobs/progress.js';
+export { StreamJob, type StreamJobOptions, type StreamTarget } from './jobs/stream-job.js';
+export { insertBacking, NodeStreamJob, type NodeStreamOptions } from './jobs/stream-node.js';
 export { type NbdDevice, type NbdDeviceOptions, openNbdDevice } from './nbd/client/nbd-client.js';
 export { createExecutor, type Executor, type ExecutorOptions } from './pipeline/executor.js';
 export * from './plugin-api.js';
