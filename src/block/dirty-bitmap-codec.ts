@@ -8,7 +8,10 @@
 //  24   8  granularity, bytes
 //  32   .  records, ascending, not overlapping, each at a multiple of 4096 granules:
 //            0  8  first granule
-//            8  8  granules; bit 63: all dirty, else their bits follow, in ceil(granules / 8) bytes, lowest bit first
+//            8  8  bit 63 set: bits 0–62 are the number of granules, all dirty
+//                  else: bits 0–31 are the number of granules, at most 4096, bits 32–47 the number n of flips, rest 0
+//           16  .  n > 0: n × 2 bytes: where, counted from the first granule, clean turns to dirty and back, ascending
+//                  n = 0: a bit for each granule, in ceil(granules / 8) bytes, lowest bit first
 //   .  16  seal (formats/vmar/SPEC.md §1, BLAKE3) of everything before it
 //
 // Where no record lies the bitmap is clean.
@@ -24,6 +27,7 @@ const VERSION = 1;
 const HEADER_BYTES = 32;
 const RECORD_BYTES = 16;
 const ALL_DIRTY = 1n << 63n;
+const FLIPS_SHIFT = 32n;
 
 interface Shape {
   readonly lengthBytes: number;
@@ -51,7 +55,10 @@ export function encodeDirtyBitmap(shape: Shape, visit: (visitor: BitVisitor) => 
     },
     mixed(first, granules, words) {
       endRun();
-      records.push(encodeRecord(first, BigInt(granules)), bitBytes(words, granules));
+      const flips = findFlips(words, granules);
+      const isFew = flips.length * 2 < granules / 8;
+      const word = BigInt(granules) | (isFew ? BigInt(flips.length) << FLIPS_SHIFT : 0n);
+      records.push(encodeRecord(first, word), isFew ? flipBytes(flips) : bitBytes(words, granules));
       count++;
     },
   });
@@ -70,11 +77,31 @@ function encodeHeader(shape: Shape, records: number): Buffer {
   return header;
 }
 
-function encodeRecord(first: number, granules: bigint): Buffer {
+function encodeRecord(first: number, word: bigint): Buffer {
   const record = Buffer.alloc(RECORD_BYTES);
   record.writeBigUInt64LE(BigInt(first), 0);
-  record.writeBigUInt64LE(granules, 8);
+  record.writeBigUInt64LE(word, 8);
   return record;
+}
+
+/** Bit n of a flip is set where granule n differs from the one before it; before the first all is clean. */
+function findFlips(words: Uint32Array, granules: number): number[] {
+  const flips: number[] = [];
+  let last = 0;
+  for (const [at, word] of words.entries()) {
+    for (let left = word ^ ((word << 1) | last); left !== 0; left &= left - 1) {
+      const flip = at * 32 + 31 - Math.clz32(left & -left);
+      if (flip < granules) flips.push(flip);
+    }
+    last = word >>> 31;
+  }
+  return flips;
+}
+
+function flipBytes(flips: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(flips.length * 2);
+  for (const [at, flip] of flips.entries()) bytes.writeUInt16LE(flip, at * 2);
+  return bytes;
 }
 
 function bitBytes(words: Uint32Array, granules: number): Uint8Array {
@@ -118,30 +145,44 @@ function decodeRecords(body: Buffer, blank: Blank<unknown>): void {
     if (at + RECORD_BYTES > body.length) throw damaged('it ends in a record');
     const first = size(body.readBigUInt64LE(at));
     const word = body.readBigUInt64LE(at + 8);
-    const granules = size(word & ~ALL_DIRTY);
+    const isAllDirty = word >= ALL_DIRTY;
+    const granules = isAllDirty ? size(word & ~ALL_DIRTY) : Number(word & 0xffff_ffffn);
     at += RECORD_BYTES;
     if (first < end || first % LEAF_BITS !== 0 || granules === 0 || granules > blank.granules - first) {
       throw damaged('a record lies where none can');
     }
     end = first + granules;
-    if (word >= ALL_DIRTY) {
+    if (isAllDirty) {
       blank.fill(first, end);
     } else {
-      if (granules > LEAF_BITS) throw damaged('a record is too long');
-      const length = Math.ceil(granules / 8);
+      const flips = word >> FLIPS_SHIFT;
+      if (granules > LEAF_BITS || flips > LEAF_BITS) throw damaged('a record is too long');
+      const length = flips > 0n ? Number(flips) * 2 : Math.ceil(granules / 8);
       if (at + length > body.length) throw damaged('it ends in a record');
-      fillBits(body.subarray(at, at + length), granules, first, blank);
+      const content = body.subarray(at, at + length);
+      if (flips > 0n) fillBetweenFlips(content, granules, first, blank);
+      else fillBits(content, granules, first, blank);
       at += length;
     }
   }
   if (at !== body.length) throw damaged('something follows its last record');
 }
 
+function fillBetweenFlips(flips: Buffer, granules: number, first: number, blank: Blank<unknown>): void {
+  for (let at = 0, last = -1; at < flips.length; at += 4) {
+    const from = flips.readUInt16LE(at);
+    const to = at + 2 < flips.length ? flips.readUInt16LE(at + 2) : granules;
+    if (from <= last || to <= from || to > granules) throw damaged('what flips in a record is out of order');
+    blank.fill(first + from, first + to);
+    last = to;
+  }
+}
+
 function fillBits(bits: Uint8Array, granules: number, first: number, blank: Blank<unknown>): void {
   const isSet = (at: number) => ((bits[at >> 3]! >> (at & 7)) & 1) === 1;
   for (let from = 0; from < granules; ) {
     if (!isSet(from)) {
-      from++;
+      from += bits[from >> 3] === 0 ? 8 - (from & 7) : 1;
       continue;
     }
     let to = from + 1;

@@ -132,7 +132,7 @@ export class DirtyBitmap {
     return copy;
   }
 
-  /** Its content with a seal; see dirty-bitmap-codec.ts. About half a KiB for each mixed run of 4096 granules. */
+  /** Its content with a seal; see dirty-bitmap-codec.ts. A few bytes for each run, half a KiB for 4096 granules at most. */
   serialize(): Uint8Array {
     return encodeDirtyBitmap(this, (visitor) => this.#bits.visit(0, visitor));
   }
