@@ -15,8 +15,8 @@ import { UnalignedWrites } from './unaligned-writes.js';
 
 export type { DirtyExtent } from './status-extents.js';
 
-/** Large enough that requests cost little, small enough that several connections share a large read. */
-const PIECE_BYTES = 1 << 20;
+/** Large enough that requests cost little, small enough that a server reads one piece while it sends another. */
+const PIECE_BYTES = 256 << 10;
 /** One status request asks for so much; offsets stay multiples of any block size. */
 const STATUS_PIECE_BYTES = 2 ** 31;
 /** Once a server tells about a whole piece at once, so many are asked for together. */

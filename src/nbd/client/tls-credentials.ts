@@ -6,6 +6,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
 import { FailedError, systemErrorCode } from '../../base/errors.js';
+import { readPskFile } from '../tls-psk.js';
 import { reason } from './client-errors.js';
 import type { NbdAddress, TlsWish } from './nbd-uri.js';
 
@@ -40,20 +41,14 @@ async function certificates(directory: string | undefined): Promise<ConnectionOp
 }
 
 async function preSharedKey(file: string, userName: string | undefined): Promise<ConnectionOptions> {
-  const lines = (await read(file)).toString('utf8').split('\n');
-  const keys = lines.map((line) => /^([^:#]+):([0-9a-fA-F]+)\s*$/.exec(line)).filter((found) => found !== null);
-  const chosen = keys.find(([, user]) => userName === undefined || user === userName);
-  if (chosen === undefined) {
-    throw new FailedError('no-psk', `the file of pre-shared keys has none for ${userName ?? 'anybody'}`, {
-      object: file,
-      expected: 'a line USER:HEXKEY',
-    });
+  const keys = await readPskFile(file);
+  const [identity, psk] = [...keys].find(([name]) => userName === undefined || name === userName) ?? [];
+  if (identity === undefined || psk === undefined) {
+    throw new FailedError('tls-unusable', `the file of keys has none for ${userName}`, { object: file });
   }
-  const [, identity, hex] = chosen;
-  const psk = Buffer.from(hex!, 'hex');
   return {
     ciphers: PSK_CIPHERS,
-    pskCallback: () => ({ psk, identity: identity! }),
+    pskCallback: () => ({ psk, identity }),
     // The key says who the server is.
     checkServerIdentity: () => undefined,
   };
@@ -63,7 +58,7 @@ async function read(path: string): Promise<Buffer> {
   try {
     return await readFile(path);
   } catch (error) {
-    throw new FailedError('tls-file', `a file for TLS cannot be read: ${reason(error)}`, {
+    throw new FailedError('tls-unusable', `a file for TLS cannot be read: ${reason(error)}`, {
       object: path,
       cause: error,
     });
