@@ -142,13 +142,18 @@ export class DiskReader {
     const groups = new Map<string, Group>();
     const strays: Piece[] = [];
     const lost: LostPart[] = [];
-    for (let done = 0; done < into.byteLength; ) {
-      const offset = offsetBytes + done;
-      const rest = into.subarray(done);
-      const piece = this.#pieceAt(offset, rest) ?? (await this.#pieceLater(offset, rest, lost));
-      if (piece === undefined) break;
-      if (!this.#copyNow(piece) && !this.#join(groups, piece)) strays.push(piece);
-      done += piece.into.byteLength;
+    try {
+      for (let done = 0; done < into.byteLength; ) {
+        const offset = offsetBytes + done;
+        const rest = into.subarray(done);
+        const piece = this.#pieceAt(offset, rest) ?? (await this.#pieceLater(offset, rest, lost));
+        if (piece === undefined) break;
+        if (!this.#copyNow(piece) && !this.#join(groups, piece)) strays.push(piece);
+        done += piece.into.byteLength;
+      }
+    } catch (error) {
+      for (const { frame } of groups.values()) this.#reading.frames.release(frame);
+      throw error;
     }
     const work = [...groups.values()].map((group) => this.#copyGroup(group, lost));
     for (const piece of strays) work.push(this.#copyStray(piece, undefined, lost));

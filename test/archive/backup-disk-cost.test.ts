@@ -10,6 +10,7 @@ import { openDatastoreVault } from '#vmar/src/archive/datastore-vault.js';
 import { FrameMemory } from '#vmar/src/archive/frame-memory.js';
 import { openBackup } from '#vmar/src/archive/open-backup.js';
 import { ReadStreams } from '#vmar/src/archive/read-streams.js';
+import { FailedError } from '#vmar/src/base/errors.js';
 import { createExecutor, type Executor, type LoadJob } from '#vmar/src/pipeline/executor.js';
 import { ZERO } from '#vmar/src/plugin-api.js';
 import { seededRandom } from '../base/random.js';
@@ -94,6 +95,32 @@ describe.each(['datastore', 'archive'] as const)('a disk of 24 MiB in a %s', (ki
       expect([...memories].reduce((sum, memory) => sum + memory.byteLength, 0)).toBeLessThanOrEqual(8 * MIB);
       await device.close();
     });
+  });
+});
+
+it('many random readers are right with threads and little memory, with threads that die, and without any', async () => {
+  await withBackup(join(base, 'stress'), { kind: 'datastore' }, disks, async (backup) => {
+    const threads = createExecutor({ workers: 2, hash: 'blake3', level: 1, clusterSizeBytes: CLUSTER, pools: [] });
+    let left = 10;
+    const load: Executor['load'] = async (job) => {
+      if (left-- > 0) return await threads.load(job);
+      throw new FailedError('worker-died', 'a worker thread died: for a test');
+    };
+    const dying = new Proxy(threads, { get: (on, key) => (key === 'load' ? load : Reflect.get(on, key)) });
+    for (const options of [{ executor: threads }, { executor: dying }, {}]) {
+      const random = seededRandom(7);
+      const device = await openBackupDisk(backup, 'a', { ...options, cacheBytes: 1 });
+      const reads = Array.from({ length: 300 }, async () => {
+        const from = random.integer(0, content.byteLength - 1);
+        const length = Math.min(random.oneIn(20) ? 9 * MIB : random.integer(1, 200_000), content.byteLength - from);
+        const into = Buffer.alloc(length);
+        await device.read(from, into);
+        if (!into.equals(content.subarray(from, from + length))) throw new Error(`wrong bytes at ${from}`);
+      });
+      await Promise.all(reads);
+      await device.close();
+    }
+    await threads.close();
   });
 });
 
