@@ -88,9 +88,17 @@ export function socketUri(path: string, exportName: string): string {
   return `nbd+unix:///${encodeURIComponent(exportName)}?socket=${encodeURIComponent(path).replaceAll('%2F', '/')}`;
 }
 
+/** What is known once it listens. */
+export interface TcpPlace {
+  readonly port: number;
+  /** A name in the file of shared keys: a client says whose key it has. */
+  readonly user: string | undefined;
+}
+
 /** The URI of an export on the network. */
-export function tcpUri({ host, tls }: TcpWish, port: number, exportName: string): string {
-  const place = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+export function tcpUri({ host, tls }: TcpWish, { port, user }: TcpPlace, exportName: string): string {
+  const who = user === undefined ? '' : `${encodeURIComponent(user)}@`;
+  const place = `${who}${host.includes(':') ? `[${host}]` : host}:${port}`;
   const keys =
     tls?.kind === 'psk' ? `?tls-psk-file=${encodeURIComponent(resolve(tls.path)).replaceAll('%2F', '/')}` : '';
   return `${tls === undefined ? 'nbd' : 'nbds'}://${place}/${encodeURIComponent(exportName)}${keys}`;

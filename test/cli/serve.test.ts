@@ -113,8 +113,8 @@ describe.skipIf(!have.img || !have.copy || !have.info)('every disk', () => {
     );
     await plain.stop();
     const secret = await serve(bench, [archive, '--listen', '127.0.0.1:0', '--tls-psk', 'keys']);
-    const uri = secret.uri().replace('nbds://', 'nbds://reader@');
-    const info = JSON.parse(await tool('nbdinfo', '--json', uri));
+    expect(secret.uri()).toMatch(/^nbds:\/\/reader@127\.0\.0\.1:/);
+    const info = JSON.parse(await tool('nbdinfo', '--json', secret.uri()));
     expect(info.TLS).toBe(true);
     await secret.stop();
   });

@@ -6,10 +6,11 @@ import { type BackupDisk, openBackupDisk } from '../../archive/backup-disk.js';
 import { findDisk } from '../../archive/find-disk.js';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import { NbdServer } from '../../nbd/server/nbd-server.js';
+import { readPskFile } from '../../nbd/tls-psk.js';
 import { createExecutor } from '../../pipeline/executor.js';
 import type { Context } from '../context.js';
 import { humanSize } from '../human.js';
-import { type ListenFlags, type ListenWish, parseListen, socketUri, tcpUri } from '../listen-wish.js';
+import { type ListenFlags, type ListenWish, parseListen, socketUri, type TcpPlace, tcpUri } from '../listen-wish.js';
 import { type OpenBackup, withBackups } from '../open-named-backup.js';
 import { parseWorkers } from '../parse-count.js';
 import { checkDiskName } from '../parse-disk.js';
@@ -88,8 +89,8 @@ async function serve(
     () => end(EXIT.interrupted),
     async () => {
       try {
-        const port = await listen(server, wish);
-        tell(context, backup, disks, wish, port);
+        const place = await listen(server, wish);
+        tell(context, backup, disks, wish, place);
         return await ended;
       } finally {
         await server.close();
@@ -98,11 +99,13 @@ async function serve(
   );
 }
 
-/** The TCP port, where there is one. */
-async function listen(server: NbdServer, { socketPath, tcp }: ListenWish): Promise<number | undefined> {
+/** Where on the network, if it is. */
+async function listen(server: NbdServer, { socketPath, tcp }: ListenWish): Promise<TcpPlace | undefined> {
   if (socketPath !== undefined) await server.listenUnix(socketPath);
   if (tcp === undefined) return undefined;
-  return (await server.listenTcp(tcp.host, tcp.port, tcp.tls, { allowPlain: tcp.allowPlain })).port;
+  const { port } = await server.listenTcp(tcp.host, tcp.port, tcp.tls, { allowPlain: tcp.allowPlain });
+  const [user] = tcp.tls?.kind === 'psk' ? (await readPskFile(tcp.tls.path)).keys() : [];
+  return { port, user };
 }
 
 function tell(
@@ -110,12 +113,12 @@ function tell(
   backup: OpenBackup,
   disks: readonly BackupDisk[],
   { socketPath, tcp }: ListenWish,
-  port: number | undefined,
+  place: TcpPlace | undefined,
 ): void {
   const exports = disks.map(({ disk: { name, sizeBytes } }) => {
     const uris: string[] = [];
     if (socketPath !== undefined) uris.push(socketUri(socketPath, name));
-    if (tcp !== undefined && port !== undefined) uris.push(tcpUri(tcp, port, name));
+    if (tcp !== undefined && place !== undefined) uris.push(tcpUri(tcp, place, name));
     return { name, size: sizeBytes, uris };
   });
   output.result(
