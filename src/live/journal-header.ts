@@ -38,8 +38,8 @@ export interface JournalIdentity {
     /** Absolute. */
     readonly path: string;
     readonly kind: 'file' | 'device';
-    /** Of a file: another file of the same name is another target. */
-    readonly inode: number | undefined;
+    /** Of a file, decimal: another file of the same name is another target. */
+    readonly inode: string | undefined;
     readonly sizeBytes: number;
   };
 }
@@ -173,7 +173,7 @@ function parseHeader(text: string): JournalHeader | undefined {
     [...texts, ...names].every((field) => typeof field === 'string') &&
     sizes.every(isSize) &&
     (target.kind === 'file' || target.kind === 'device') &&
-    (target.inode === undefined || isSize(target.inode)) &&
+    (target.inode === undefined || typeof target.inode === 'string') &&
     typeof value.granularityBytes === 'number' &&
     isPowerOfTwo(value.granularityBytes, 1, 1 << 30);
   return isWhole ? (value as unknown as JournalHeader) : undefined;

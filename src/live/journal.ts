@@ -25,7 +25,7 @@ export interface JournalOptions {
   readonly bootId: string;
   /** Makes durable what was written to the target. */
   readonly flushTarget: () => Promise<void>;
-  /** A new generation of the file is begun when records take more than this, and several times the snapshot. */
+  /** A new generation of the file is begun when records take more than this; by default several times the snapshot. */
   readonly compactBytes?: number;
   readonly warn?: (message: string) => void;
 }
@@ -56,6 +56,8 @@ export class Journal {
   #file: StateFile;
   #end: number;
   #next: number;
+  /** Sequence number of the last record of a range. */
+  #last: number;
   #covered: number;
   /** What came while a write was under way. */
   #waiting: Batch | undefined;
@@ -82,6 +84,7 @@ export class Journal {
     this.#salt = recordSalt(from.header);
     this.#end = from.endBytes;
     this.#next = from.nextSequence;
+    this.#last = from.nextSequence - 1;
     this.#covered = from.covered;
     this.#compactAt = this.#nextCompaction(from.recordsStart);
   }
@@ -115,16 +118,19 @@ export class Journal {
     } catch (error) {
       throw stateFailure(options.place.path, error);
     }
-    return new Journal(options, file, held.snapshot(), { header, ...tail });
+    const journal = new Journal(options, file, held.snapshot(), { header, ...tail });
+    // The process before this one may have been killed before that.
+    journal.#syncName();
+    return journal;
   }
 
   get path(): string {
     return this.#options.place.path;
   }
 
-  /** The last record that is in the file: what a checkpoint covers whose flush begins now. */
+  /** The last record of a range that is in the file: what a checkpoint covers whose flush begins now. */
   get lastSequence(): number {
-    return this.#next - 1;
+    return this.#last;
   }
 
   /** Whole granules, or up to the end of the disk. The data must be in the target, and nothing may be writing there. */
@@ -132,7 +138,10 @@ export class Journal {
     return this.#append({ kind: 'held', offsetBytes, lengthBytes });
   }
 
-  /** @param covered `lastSequence` of before the flush of the target that made this true */
+  /**
+   * Writes nothing where all of it is covered already.
+   * @param covered `lastSequence` of before the flush of the target that made this true
+   */
   async checkpoint(covered: number): Promise<void> {
     if (covered <= this.#covered || this.#isDistrusted) return;
     await this.#append({ kind: 'checkpoint', covered });
@@ -205,7 +214,9 @@ export class Journal {
     this.#end += bytes.byteLength;
     this.#next += records.length;
     for (const record of records) {
-      if (record.kind === 'held') this.#held.set(record.offsetBytes, record.lengthBytes);
+      if (record.kind !== 'held') continue;
+      this.#held.set(record.offsetBytes, record.lengthBytes);
+      this.#last = record.sequence;
     }
     this.#carried?.push(...records);
   }
@@ -294,8 +305,7 @@ export class Journal {
     const old = this.#file;
     void Promise.allSettled([...this.#syncing]).then(() => old.close());
     this.#file = file;
-    this.#named = this.#options.place.syncName();
-    this.#named.catch(() => undefined);
+    this.#syncName();
     this.#header = from.header;
     this.#salt = salt;
     this.#end = from.endBytes + carriedBytes;
@@ -303,8 +313,14 @@ export class Journal {
     this.#compactAt = this.#nextCompaction(from.recordsStart);
   }
 
+  #syncName(): void {
+    this.#named = this.#options.place.syncName();
+    this.#named.catch(() => undefined);
+  }
+
   #nextCompaction(recordsStart: number): number {
-    return recordsStart + Math.max(this.#options.compactBytes ?? DEFAULT_COMPACT_BYTES, COMPACT_FACTOR * recordsStart);
+    const { compactBytes = Math.max(DEFAULT_COMPACT_BYTES, COMPACT_FACTOR * recordsStart) } = this.#options;
+    return recordsStart + compactBytes;
   }
 }
 

@@ -7,6 +7,8 @@ import type { StateFile, StatePlace } from '#vmar/src/live/state-file.js';
 import type { Random } from '../base/random.js';
 
 const SECTOR = 512;
+/** Syncs take longer than writes. */
+const SYNC_TURNS = 25;
 
 /** Bytes that grow, with what of them is durable. */
 export class CachedBytes {
@@ -51,8 +53,8 @@ export class CachedBytes {
 export type Fault = (operation: 'write' | 'sync' | 'truncate' | 'publish') => void;
 
 /** Lets others run before and after, as real I/O does. */
-async function sometime(random: Random | undefined): Promise<void> {
-  for (let turns = random?.integer(0, 3) ?? 0; turns > 0; turns--) await new Promise(setImmediate);
+async function sometime(random: Random | undefined, most = 3): Promise<void> {
+  for (let turns = random?.integer(0, most) ?? 0; turns > 0; turns--) await new Promise(setImmediate);
 }
 
 class ForgetfulFile implements StateFile {
@@ -84,10 +86,10 @@ class ForgetfulFile implements StateFile {
   }
 
   async sync(): Promise<void> {
-    await sometime(this.random);
+    await sometime(this.random, SYNC_TURNS);
     this.fault('sync');
     this.bytes.sync();
-    await sometime(this.random);
+    await sometime(this.random, SYNC_TURNS);
   }
 
   async close(): Promise<void> {}
@@ -137,7 +139,8 @@ export class ForgetfulPlace implements StatePlace {
   }
 
   async syncName(): Promise<void> {
-    await sometime(this.random);
+    await sometime(this.random, SYNC_TURNS);
+    this.fault('sync');
     this.#durablyNamed = this.named;
   }
 
@@ -171,6 +174,7 @@ export class ForgetfulDevice implements BlockDevice {
   async write(at: number, from: Uint8Array): Promise<void> {
     const copy = Buffer.from(from);
     const middle = this.random?.integer(0, copy.length) ?? 0;
+    this.fault('write');
     // Half of it may be there when the power goes.
     this.bytes.write(at, copy.subarray(0, middle));
     await sometime(this.random);
@@ -186,10 +190,10 @@ export class ForgetfulDevice implements BlockDevice {
   async discard(): Promise<void> {}
 
   async flush(): Promise<void> {
-    await sometime(this.random);
+    await sometime(this.random, SYNC_TURNS);
     this.fault('flush');
     this.bytes.sync();
-    await sometime(this.random);
+    await sometime(this.random, SYNC_TURNS);
   }
 
   async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {

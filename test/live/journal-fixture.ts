@@ -12,7 +12,7 @@ export const GRANULE = 4096;
 export function identityOf(sizeBytes: number): JournalIdentity {
   return {
     backup: { name: 'vm/100/2026-11-21T02:00:00Z', digest: 'ab', disk: 'scsi0', mapRoot: 'cd', sizeBytes },
-    target: { path: '/target', kind: 'file', inode: 7, sizeBytes },
+    target: { path: '/target', kind: 'file', inode: '7', sizeBytes },
   };
 }
 
