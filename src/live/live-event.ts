@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// What a live restore tells while it runs.
+
+export type LiveEvent =
+  /** Guests can connect. */
+  | { readonly kind: 'listening'; readonly disks: readonly LiveDiskFacts[] }
+  | { readonly kind: 'progress'; readonly heldBytes: number; readonly totalBytes: number }
+  /** A range of the backup cannot be read; told once. */
+  | {
+      readonly kind: 'damaged';
+      readonly disk: string;
+      readonly offsetBytes: number;
+      readonly lengthBytes: number;
+      readonly problem: string;
+    }
+  /** The datastore is away: reads of what the target lacks wait. Told again now and then. */
+  | { readonly kind: 'stalled'; readonly disk: string; readonly problem: string; readonly seconds: number }
+  | { readonly kind: 'going-on'; readonly disk: string; readonly seconds: number }
+  /** Filling has stopped: for damage, until the guest overwrites it; for another error, for some seconds or for good. */
+  | { readonly kind: 'stopped'; readonly disk: string; readonly why: 'damaged' | 'error'; readonly problem: string }
+  /** The disk rests on the backup no more. */
+  | { readonly kind: 'filled'; readonly disk: string }
+  /** All disks are filled, durably. */
+  | { readonly kind: 'done'; readonly seconds: number };
+
+export interface LiveDiskFacts {
+  /** Of the export, too. */
+  readonly name: string;
+  readonly target: string;
+  readonly statePath: string;
+  readonly sizeBytes: number;
+  /** What the target held already. */
+  readonly heldBytes: number;
+  readonly isResumed: boolean;
+  /** The target is longer than the disk by so much. */
+  readonly excessBytes: number;
+}

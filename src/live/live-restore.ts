@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// Restores disks while their guest runs on them: exports them at once, and fills the targets behind the guest's back.
+//
+// Guarantees: whenever the process ends, the same call goes on where it stood, with every write that a guest was told
+// of; see journal.ts for what counts after a kill and after a power cut. Nothing is exported before every target and
+// state file was looked at. A target is told to be filled only when it is, durably.
+
+import { BackupDisk } from '../archive/backup-disk.js';
+import { findDisk } from '../archive/find-disk.js';
+import type { OpenBackup } from '../archive/open-backup.js';
+import { toHex } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import type { Log } from '../base/log.js';
+import { NbdServer } from '../nbd/server/nbd-server.js';
+import type { Executor } from '../pipeline/executor.js';
+import { LiveClients } from './live-clients.js';
+import { type ByteRange, LiveDisk, type LiveDiskListener } from './live-disk.js';
+import type { LiveEvent } from './live-event.js';
+import { openLiveState } from './live-state.js';
+
+export type { LiveEvent } from './live-event.js';
+
+export interface LiveAssignment {
+  readonly disk: string;
+  /** The path of a file or block device. */
+  readonly target: string;
+  /** Undefined: the default place. */
+  readonly statePath: string | undefined;
+}
+
+export interface LiveRestoreOptions {
+  readonly socketPath: string;
+  /** Reads and decompresses; stays the caller's. */
+  readonly executor: Executor;
+  readonly overwrite: boolean;
+  readonly targetIsZero: boolean;
+  /** Of all disks together; 0 is no limit. */
+  readonly speedBytesPerSecond: number;
+  /** End once all is filled, whoever is connected. Otherwise once it is, and the last client has left. */
+  readonly exitWhenDone: boolean;
+  /** Tells this boot from another. */
+  readonly bootId: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Stops it: what is there is made durable, state files stay. */
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: LiveEvent) => void;
+}
+
+/** How it ended: all filled; or with damage that no guest has overwritten; or told to stop before. */
+export type LiveOutcome =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'damaged' }
+  | { readonly kind: 'failed'; readonly error: unknown }
+  | { readonly kind: 'interrupted' };
+
+const PROGRESS_MILLIS = 1000;
+/** For requests in flight when the exports go away. */
+const CLOSE_MILLIS = 2000;
+
+/** @throws whatever keeps it from listening: nothing was changed then. Later errors are told by outcome and events. */
+export async function liveRestore(
+  backup: OpenBackup,
+  assignments: readonly LiveAssignment[],
+  options: LiveRestoreOptions,
+): Promise<LiveOutcome> {
+  const restore = new LiveRestore(options);
+  await restore.open(backup, assignments);
+  return await restore.run();
+}
+
+class LiveRestore implements LiveDiskListener {
+  readonly #options: LiveRestoreOptions;
+  readonly #startMillis: number;
+  readonly #disks: LiveDisk[] = [];
+  readonly #clients: LiveClients;
+  /** Ends the waiting of this object. */
+  readonly #over = new AbortController();
+  #server: NbdServer | undefined;
+  #end: (outcome: LiveOutcome) => void = () => undefined;
+  readonly #ended = new Promise<LiveOutcome>((resolve) => {
+    this.#end = resolve;
+  });
+
+  constructor(options: LiveRestoreOptions) {
+    this.#options = options;
+    this.#startMillis = options.clock.monotonicMillis();
+    this.#clients = new LiveClients(options.clock, this.#over.signal, () => this.#look());
+  }
+
+  async open(backup: OpenBackup, assignments: readonly LiveAssignment[]): Promise<void> {
+    const { clock, socketPath, log } = this.#options;
+    try {
+      for (const assignment of assignments) this.#disks.push(await this.#openDisk(backup, assignment));
+      const exports = this.#disks.map(({ name, node }) => ({ name, device: node, readOnly: false }));
+      const server = new NbdServer({ exports, clock, log });
+      server.onClient = () => {
+        this.#clients.count = server.clientCount;
+      };
+      await server.listenUnix(socketPath);
+      this.#server = server;
+    } catch (error) {
+      for (const disk of this.#disks) await disk.abandon();
+      throw error;
+    }
+  }
+
+  async #openDisk(backup: OpenBackup, { disk: name, target, statePath }: LiveAssignment): Promise<LiveDisk> {
+    const { clock, bootId, overwrite, targetIsZero, executor, log } = this.#options;
+    const disk = findDisk(backup.manifest, name);
+    const state = await openLiveState({
+      ...{ targetPath: target, statePath, overwrite, targetIsZero, bootId, warn: (text) => log.warn(text) },
+      backup: {
+        ...{ name: backup.name, digest: toHex(backup.digest), disk: disk.name, sizeBytes: disk.sizeBytes },
+        mapRoot: toHex(disk.mapRoot),
+      },
+    });
+    const backing = state.filling && new BackupDisk(backup, disk, { executor, log });
+    const { clusterSizeBytes } = disk;
+    return await LiveDisk.open({ name: disk.name, state, backing, clusterSizeBytes, clock, listener: this });
+  }
+
+  async run(): Promise<LiveOutcome> {
+    const { signal } = this.#options;
+    const stop = () => this.#end({ kind: this.#isFilled ? 'done' : 'interrupted' });
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    this.#tellListening();
+    const filling = this.#fillAll();
+    const progress = this.#tellProgress();
+    try {
+      const outcome = await this.#ended;
+      return (await this.#close(filling)) ?? outcome;
+    } finally {
+      this.#over.abort();
+      await progress;
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /** One disk after the other, so that all of them share the speed. */
+  async #fillAll(): Promise<void> {
+    for (const disk of this.#disks) await disk.fillUp(this.#options.speedBytesPerSecond);
+  }
+
+  get #isFilled(): boolean {
+    return this.#disks.every(({ fill }) => fill.kind === 'filled');
+  }
+
+  /** Whether it is time to end. */
+  #look(): void {
+    const { exitWhenDone } = this.#options;
+    if (this.#isFilled) {
+      if (exitWhenDone || this.#clients.areGone) this.#end({ kind: 'done' });
+      return;
+    }
+    // A guest goes on with what can be read, and may heal it: its exports stay.
+    const isStuck = this.#disks.every(({ fill }) => fill.kind !== 'filling' && fill.kind !== 'stopped');
+    if (!isStuck || !(this.#clients.areGone || (exitWhenDone && !this.#clients.arePresent))) return;
+    const failed = this.#disks.map(({ fill }) => fill).find(({ kind }) => kind === 'failed');
+    this.#end(failed?.kind === 'failed' ? failed : { kind: 'damaged' });
+  }
+
+  /** Answers what is in flight, and closes. Gives another outcome where that went wrong. */
+  async #close(filling: Promise<void>): Promise<LiveOutcome | undefined> {
+    await this.#server?.close({ graceMillis: CLOSE_MILLIS });
+    let failed: LiveOutcome | undefined;
+    const closed = await Promise.allSettled(this.#disks.map((disk) => disk.close()));
+    for (const result of closed) if (result.status === 'rejected') failed ??= { kind: 'failed', error: result.reason };
+    await filling;
+    return failed;
+  }
+
+  #tellListening(): void {
+    this.#options.onEvent({
+      kind: 'listening',
+      disks: this.#disks.map(({ name, lengthBytes, heldBytes, state }) => ({
+        ...{ name, target: state.target.name, statePath: state.statePath, sizeBytes: lengthBytes, heldBytes },
+        ...{ isResumed: state.isResumed, excessBytes: state.excessBytes },
+      })),
+    });
+    if (this.#isFilled) this.#tellDone();
+  }
+
+  async #tellProgress(): Promise<void> {
+    const totalBytes = this.#disks.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    const held = () => this.#disks.reduce((sum, { heldBytes }) => sum + heldBytes, 0);
+    for (let last = -1; !this.#isFilled; ) {
+      const heldBytes = held();
+      if (heldBytes !== last) this.#options.onEvent({ kind: 'progress', heldBytes, totalBytes });
+      last = heldBytes;
+      try {
+        await this.#options.clock.sleep(PROGRESS_MILLIS, this.#over.signal);
+      } catch {
+        return;
+      }
+    }
+  }
+
+  #tellDone(): void {
+    const seconds = (this.#options.clock.monotonicMillis() - this.#startMillis) / 1000;
+    this.#options.onEvent({ kind: 'done', seconds });
+    this.#look();
+  }
+
+  onDamaged(disk: LiveDisk, { offsetBytes, lengthBytes }: ByteRange, error: Error): void {
+    this.#options.onEvent({ kind: 'damaged', disk: disk.name, offsetBytes, lengthBytes, problem: error.message });
+  }
+
+  onAway(disk: LiveDisk, error: Error, seconds: number): void {
+    this.#options.onEvent({ kind: 'stalled', disk: disk.name, problem: error.message, seconds });
+  }
+
+  onBack(disk: LiveDisk, seconds: number): void {
+    this.#options.onEvent({ kind: 'going-on', disk: disk.name, seconds });
+  }
+
+  onChange(disk: LiveDisk): void {
+    const { name, fill } = disk;
+    if (fill.kind === 'filled') {
+      this.#options.onEvent({ kind: 'filled', disk: name });
+      if (this.#isFilled) this.#tellDone();
+    } else if (fill.kind !== 'filling') {
+      const why = fill.kind === 'damaged' ? 'damaged' : 'error';
+      const problem = fill.error instanceof Error ? fill.error.message : String(fill.error);
+      this.#options.onEvent({ kind: 'stopped', disk: name, why, problem });
+    }
+    this.#look();
+  }
+}
