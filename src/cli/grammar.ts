@@ -31,13 +31,19 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
 
 /** Without --live it is `vmar restore`. */
 export function defineVmaRestore(program: Command, action: Action): void {
-  program.description('Restores a guest: its disks to files or block devices.');
+  program.description('Restores a guest: its disks to files or block devices, with --live while it runs on them.');
   defineRestore(program)
-    .option('--live', 'let the guest run while it is restored (comes with a later version)')
-    .addOption(new Option('--socket <path>').hideHelp())
-    .addOption(new Option('--state <file>').hideHelp())
-    .addOption(new Option('--speed <size>').hideHelp())
-    .addOption(new Option('--exit-when-done').hideHelp());
+    .option('--live', 'export the disks at once, writable, and restore them while the guest runs')
+    .option('--socket <path>', 'with --live: the NBD socket that the guest connects to')
+    .option('--state <file>', 'with --live: where to keep what is restored (default: TARGET.vmar-live)')
+    .option('--speed <size>', 'with --live: fill with at most so many bytes a second (default: no limit)')
+    .option('--exit-when-done', 'with --live: end when all is restored, also while a guest is connected')
+    .addHelpText(
+      'after',
+      `
+With --live the same command goes on after a crash or a kill. The state of a block device is kept in
+/var/lib/vmar/restore; with several disks, --state FILE stands for FILE.NAME of each.`,
+    );
   action(program, () => import('./commands/vma-restore.js'), only);
 }
 

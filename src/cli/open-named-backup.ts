@@ -31,3 +31,32 @@ export async function withBackups<Result>(
     await store?.close();
   }
 }
+
+/** A backup and the datastore that it lies in; `close` may be called twice. */
+export interface NamedBackup {
+  readonly backup: OpenBackup;
+  close(): Promise<void>;
+}
+
+/** Opens one backup, for those that give it up before they end. */
+export async function openNamedBackup(context: Context, name: string): Promise<NamedBackup> {
+  const store = isArchiveName(name) ? undefined : await openStore(context);
+  try {
+    const backup = store === undefined ? await openArchive(name) : await openBackup(store, name);
+    let closing: Promise<void> | undefined;
+    const close = async (): Promise<void> => {
+      await backup.close();
+      await store?.close();
+    };
+    return {
+      backup,
+      close() {
+        closing ??= close();
+        return closing;
+      },
+    };
+  } catch (error) {
+    await store?.close();
+    throw error;
+  }
+}

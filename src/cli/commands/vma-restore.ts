@@ -1,29 +1,21 @@
 // SPDX-License-Identifier: MIT
-// vma-restore: live restore in a later version; without --live it is vmar restore.
+// vma-restore: with --live the guest runs while it is restored; without, it is vmar restore.
 
-import { type ExitStatus, FailedError, UsageError } from '../../base/errors.js';
+import { type ExitStatus, UsageError } from '../../base/errors.js';
 import type { Context } from '../context.js';
-import type { RestoreFlags } from './restore.js';
-import { run as restore } from './restore.js';
+import type { LiveFlags } from '../live-wish.js';
 
-export interface VmaRestoreFlags extends RestoreFlags {
+export interface VmaRestoreFlags extends LiveFlags {
   readonly live?: boolean;
-  readonly socket?: string;
-  readonly state?: string;
-  readonly speed?: string;
-  readonly exitWhenDone?: boolean;
 }
 
 const ONLY_LIVE = ['socket', 'state', 'speed', 'exitWhenDone'] as const;
 
+/** Loads only what it needs: a guest waits for the one, and the other takes its time. */
 export async function run(context: Context, name: string, flags: VmaRestoreFlags): Promise<ExitStatus> {
-  if (flags.live === true) {
-    throw new FailedError('not-yet', 'live restore comes with a later version', {
-      advice: 'Without --live it restores now; start the guest afterwards.',
-    });
-  }
+  if (flags.live === true) return await (await import('./live-restore.js')).run(context, name, flags);
   const stray = ONLY_LIVE.find((flag) => flags[flag] !== undefined);
-  if (stray === undefined) return await restore(context, name, flags);
+  if (stray === undefined) return await (await import('./restore.js')).run(context, name, flags);
   const option = `--${stray === 'exitWhenDone' ? 'exit-when-done' : stray}`;
   throw new UsageError('needs-live', 'the option makes sense only with --live', { object: option });
 }

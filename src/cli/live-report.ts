@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// What a live restore tells: with --json one document a line, see docs/JSON.md; else text and a progress bar.
+
+import type { ExitStatus } from '../base/errors.js';
+import type { LiveEvent, LiveOutcome } from '../live/live-restore.js';
+import type { Context } from './context.js';
+import { counted, humanDuration, humanSize } from './human.js';
+import { printable } from './printable.js';
+import { Progress } from './progress.js';
+import { describeError, renderError } from './render-error.js';
+
+export class LiveReport {
+  readonly #context: Context;
+  readonly #socketPath: string;
+  #progress: Progress | undefined;
+  #damaged = 0;
+
+  constructor(context: Context, socketPath: string) {
+    this.#context = context;
+    this.#socketPath = socketPath;
+  }
+
+  tell(event: LiveEvent): void {
+    const { output } = this.#context;
+    if (output.json) output.document(this.#document(event));
+    this.#show(event);
+  }
+
+  /** The last thing it says. */
+  end(outcome: LiveOutcome, status: ExitStatus): void {
+    this.#progress?.end();
+    const { output, command } = this.#context;
+    const error = outcome.kind === 'failed' ? describeError(outcome.error) : undefined;
+    if (output.json) output.document({ event: 'exit', outcome: outcome.kind, status, ...(error && { error }) });
+    else if (error !== undefined) output.error(renderError(command, error));
+    if (outcome.kind === 'interrupted') {
+      output.notice('stopped before all was restored; the same command goes on where it stands');
+    }
+    if (outcome.kind === 'damaged') {
+      output.error(
+        `${counted(this.#damaged, 'damaged range')} of the backup could not be restored; the rest is. ` +
+          'The same command goes on when the backup was repaired.',
+      );
+    }
+  }
+
+  #document(event: LiveEvent): unknown {
+    switch (event.kind) {
+      case 'listening':
+        return {
+          event: 'listening',
+          socket: this.#socketPath,
+          disks: event.disks.map(({ name, target, statePath, sizeBytes, heldBytes, isResumed }) => ({
+            ...{ name, target, state: statePath, size: sizeBytes, held: heldBytes, resumed: isResumed },
+          })),
+        };
+      case 'progress':
+        return { event: 'progress', held: event.heldBytes, size: event.totalBytes };
+      case 'damaged': {
+        const { disk, offsetBytes, lengthBytes, problem } = event;
+        return { event: 'damaged', disk, offset: offsetBytes, length: lengthBytes, problem };
+      }
+      default: {
+        const { kind, ...facts } = event;
+        return { event: kind, ...facts };
+      }
+    }
+  }
+
+  #show(event: LiveEvent): void {
+    const { output, log } = this.#context;
+    switch (event.kind) {
+      case 'listening':
+        for (const { name, target, excessBytes, isResumed, heldBytes, sizeBytes } of event.disks) {
+          const resumed = isResumed ? `, goes on with ${humanSize(heldBytes)} of ${humanSize(sizeBytes)}` : '';
+          output.notice(`${name} at nbd+unix:///${name}?socket=${printable(this.#socketPath)}${resumed}`);
+          if (excessBytes > 0) log.info(`${printable(target)} is larger than ${name} by ${excessBytes} bytes`);
+        }
+        if (event.disks.some((disk) => disk.heldBytes < disk.sizeBytes)) {
+          this.#progress = new Progress(output, 'restoring');
+          this.#progress.addTotal(event.disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+        }
+        return;
+      case 'progress':
+        this.#progress?.setDone(event.heldBytes);
+        return;
+      case 'damaged':
+        this.#damaged++;
+        output.error(
+          `damaged: ${event.disk} at byte ${event.offsetBytes}, ${event.lengthBytes} bytes: ${printable(event.problem)}`,
+        );
+        return;
+      case 'stalled':
+        log.warn(
+          `${printable(event.problem)}: reads of what ${event.disk} lacks wait for it` +
+            (event.seconds < 1 ? '' : `, for ${humanDuration(event.seconds)} now`),
+        );
+        return;
+      case 'going-on':
+        log.info(`the backup can be read again after ${humanDuration(event.seconds)}`);
+        return;
+      case 'stopped':
+        log.warn(
+          event.why === 'damaged'
+            ? `${event.disk} is restored but for what is damaged: reads of that fail until the guest overwrites it`
+            : `filling ${event.disk} stands still: ${printable(event.problem)}`,
+        );
+        return;
+      case 'filled':
+        output.notice(`${event.disk} is restored`);
+        return;
+      case 'done':
+        this.#progress?.end();
+        output.notice(`all is restored after ${humanDuration(event.seconds)}; the backup is needed no more`);
+    }
+  }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// What the flags of a live restore ask for.
+
+import type { Manifest } from '../../formats/vmar/manifest.js';
+import { UsageError } from '../base/errors.js';
+import type { LiveAssignment } from '../live/live-restore.js';
+import { parseWorkers } from './parse-count.js';
+import { parseSize } from './parse-size.js';
+import { parseRestore, planRestore, type RestoreFlags, type RestoreWish } from './restore-wish.js';
+
+export interface LiveFlags extends RestoreFlags {
+  readonly socket?: string;
+  readonly state?: string;
+  readonly speed?: string;
+  readonly exitWhenDone?: boolean;
+}
+
+export interface LiveWish {
+  readonly restore: RestoreWish;
+  readonly socketPath: string;
+  readonly statePath: string | undefined;
+  readonly speedBytesPerSecond: number;
+  readonly exitWhenDone: boolean;
+  readonly workers: number | undefined;
+}
+
+/** The kernel's limit, without the NUL at its end. */
+const MOST_SOCKET_PATH_BYTES = 107;
+
+export function parseLive(flags: LiveFlags): LiveWish {
+  refuseUnfit(flags);
+  const restore = parseRestore(flags);
+  if (flags.state === '')
+    throw new UsageError('no-state', 'the name of the state file is empty', { object: '--state' });
+  return {
+    restore,
+    socketPath: socketPath(flags.socket),
+    statePath: flags.state,
+    speedBytesPerSecond: flags.speed === undefined ? 0 : parseSize(flags.speed, '--speed'),
+    exitWhenDone: flags.exitWhenDone === true,
+    workers: parseWorkers(flags.workers).workers,
+  };
+}
+
+function refuseUnfit(flags: LiveFlags): void {
+  const unfit = flags.to !== undefined ? '--to' : flags.skip !== undefined ? '--skip' : undefined;
+  if (unfit !== undefined) {
+    throw new UsageError('not-live', 'a live restore takes each disk by --disk NAME=TARGET', { object: unfit });
+  }
+  if (flags.allowDamaged !== true) return;
+  throw new UsageError('not-live', 'a live restore never puts zeros in the place of what is damaged', {
+    object: '--allow-damaged',
+    advice: 'Reads of what is damaged fail until the guest overwrites it; the rest is restored.',
+  });
+}
+
+function socketPath(path: string | undefined): string {
+  if (path === undefined || path === '') {
+    throw new UsageError('no-socket', 'nothing says where the guest can connect', {
+      advice: 'Give --socket PATH, and start the guest with its disk at nbd+unix:///NAME?socket=PATH.',
+    });
+  }
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= MOST_SOCKET_PATH_BYTES) return path;
+  throw new UsageError('socket-path-too-long', 'the path is too long for a socket', {
+    object: path,
+    expected: `at most ${MOST_SOCKET_PATH_BYTES} bytes`,
+    found: `${bytes} bytes`,
+  });
+}
+
+/**
+ * Which disk goes where. One disk's state is kept in the file that was named; of several each has its own, FILE.NAME.
+ * @throws NotFoundError for a disk that the backup lacks, UsageError where two would go to one place.
+ */
+export function planLive(manifest: Manifest, { restore, statePath }: LiveWish): LiveAssignment[] {
+  const { disks } = planRestore(manifest, restore);
+  const state = (disk: string) =>
+    statePath === undefined ? undefined : disks.length === 1 ? statePath : `${statePath}.${disk}`;
+  return disks.map(({ disk, target }) => ({ disk, target, statePath: state(disk) }));
+}
