@@ -25,7 +25,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   jobs: JOBS,
   store: STORE,
   archive: ARCHIVE,
-  live: ARCHIVE,
+  live: ['archive', ...ARCHIVE],
   nightly: NIGHTLY,
   plugins: ['plugin-api', ...BLOCKS],
   cli: ['nightly', 'plugins', ...NIGHTLY],
