@@ -28,7 +28,7 @@ export interface MirrorJobOptions extends JobOptions {
   readonly granularityBytes?: number;
   /** A power of two. */
   readonly targetClusterBytes?: number;
-  /** If not, clusters of the target that are larger than the granularity are copied whole the first time. */
+  /** If not, clusters of the target are copied whole the first time, also where they are larger than the granularity. */
   readonly targetHasBacking?: boolean;
   /** What may be in flight at most, in memory; 16 MiB if untold. */
   readonly bufferBytes?: number;
@@ -94,14 +94,22 @@ function mirrorSizes(options: MirrorJobOptions): MirrorSizes {
   const operationBytes = Math.max(granularityBytes, share);
   return {
     granularityBytes,
-    clusterBytes: options.targetHasBacking ? undefined : clustersToCopyWhole(targetClusterBytes, granularityBytes),
+    clusterBytes: clustersToCopyWhole(options, granularityBytes),
     operationBytes,
     buffers: Math.min(MOST_OPERATIONS, Math.floor(bufferBytes / operationBytes)),
   };
 }
 
-function clustersToCopyWhole(clusterBytes: number | undefined, granularityBytes: number): number | undefined {
-  if (clusterBytes === undefined || clusterBytes <= granularityBytes) return undefined;
-  if (Number.isInteger(Math.log2(clusterBytes))) return clusterBytes;
-  throw new UsageError('bad-cluster', 'a cluster size is a power of two', { found: String(clusterBytes) });
+/**
+ * What was only partly written would hide, with zeros, what the backing that the target gets later has there. Operations
+ * copy whole chunks anyway; a guest's write that goes to the target at once does not.
+ */
+function clustersToCopyWhole(options: MirrorJobOptions, granularityBytes: number): number | undefined {
+  const { targetClusterBytes = 0, targetHasBacking = false, copyMode, sync } = options;
+  if (targetClusterBytes > 0 && !Number.isInteger(Math.log2(targetClusterBytes))) {
+    throw new UsageError('bad-cluster', 'a cluster size is a power of two', { found: String(targetClusterBytes) });
+  }
+  if (targetHasBacking) return undefined;
+  if (targetClusterBytes > granularityBytes) return targetClusterBytes;
+  return copyMode === 'write-blocking' && sync !== 'full' ? granularityBytes : undefined;
 }

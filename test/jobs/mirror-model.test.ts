@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { type Clock, REAL_CLOCK } from '#vmar/src/base/clock.js';
 import { BlockNode } from '#vmar/src/block/block-node.js';
 import { type MirrorCopyMode, MirrorJob } from '#vmar/src/jobs/mirror-job.js';
+import { insertBacking } from '#vmar/src/jobs/stream-node.js';
 import { type Random, seededRandom } from '../base/random.js';
 import { ioError, LivelyDevice, noSpace } from './lively-device.js';
 
@@ -133,7 +134,7 @@ async function disturb({ random, old, target, job }: Trial, steps: number): Prom
  * Until the target has caught up, whatever the job was stopped for. Only where the mirror blocks writes can it be sure to
  * catch up with a guest that never rests.
  */
-async function settle({ job, guest, copyMode }: Trial): Promise<void> {
+async function settle({ job, guest, copyMode }: Pick<Trial, 'job' | 'guest' | 'copyMode'>): Promise<void> {
   guest.isResting = copyMode === 'background';
   while (!job.isSynced || job.status !== 'ready') {
     if (job.status === 'concluded') await job.finished;
@@ -210,6 +211,52 @@ describe('a mirror of a disk in use', () => {
       expect(target.underWay).toBe(0);
       await guest.end();
       expect((await old.bytes()).equals(guest.model)).toBe(true);
+    },
+    LIMIT_MILLIS,
+  );
+
+  it.each(seeds)(
+    'of what is not backed, makes an overlay that shows the disk, seed %i',
+    async (seed) => {
+      const random = seededRandom(seed + 3000);
+      const lengthBytes = random.integer(300_000, 900_000);
+      const base = new LivelyDevice(lengthBytes, 'base', random);
+      await base.memory.write(0, random.bytes(lengthBytes));
+      const old = new LivelyDevice(lengthBytes, 'old', random);
+      const target = new LivelyDevice(lengthBytes, 'target', random);
+      const node = new BlockNode(old);
+      await insertBacking(node, base, { targetIsZero: true });
+      for (let writes = 0; writes < 5; writes++) {
+        const at = random.integer(0, lengthBytes - 30_000);
+        if (random.oneIn(3)) await node.writeZeroes(at, 30_000);
+        else await node.write(at, random.bytes(random.integer(1, 30_000)));
+      }
+      const initial = Buffer.alloc(lengthBytes);
+      await node.read(0, initial);
+      const copyMode = random.oneIn(2) ? 'write-blocking' : 'background';
+      const clusterBytes = random.oneIn(2) ? 65_536 : 16_384;
+      const job = new MirrorJob({
+        ...{ source: node, target, sync: 'top', clock: HASTY_CLOCK, copyMode, targetClusterBytes: clusterBytes },
+        granularityBytes: random.oneIn(2) ? 4096 : 16_384,
+      });
+      const guest = new Guest(node, random, initial);
+      job.start();
+      guest.start(2);
+      await settle({ job, guest, copyMode });
+      // What a guest writes after the switch, the overlay would have to fill up itself.
+      await guest.end();
+      await job.complete();
+      await job.finished;
+      // As an overlay does: a cluster that was touched at all is the target's as a whole.
+      const shown = await base.bytes();
+      const own = await target.bytes();
+      for (const { operation, offsetBytes, lengthBytes: length } of target.seen) {
+        if (operation !== 'write' && operation !== 'zero') continue;
+        const from = offsetBytes - (offsetBytes % clusterBytes);
+        const to = Math.min(lengthBytes, Math.ceil((offsetBytes + length) / clusterBytes) * clusterBytes);
+        own.copy(shown, from, from, to);
+      }
+      expect(shown.equals(guest.model)).toBe(true);
     },
     LIMIT_MILLIS,
   );
