@@ -48,19 +48,26 @@ export class MirrorChanges {
 
   async #onBoth(change: Change, range: Range, apply: () => Promise<void>): Promise<CopyFailure | undefined> {
     const { bitmap, copiedClusters, isActive } = this.options;
-    let isSame = false;
     try {
       await apply();
-      if (!isActive()) return undefined;
-      const failure = await this.#toTarget(change, range);
-      isSame = failure === undefined;
-      // Its ends lie in clusters that were copied before, or are clusters' edges.
-      if (isSame) copiedClusters?.set(range.offsetBytes, range.lengthBytes);
-      return failure;
-    } finally {
-      if (isSame) this.#clearWhole(range);
-      else bitmap.set(change.offsetBytes, change.lengthBytes);
+    } catch (error) {
+      bitmap.set(change.offsetBytes, change.lengthBytes);
+      throw error;
     }
+    if (!isActive()) {
+      bitmap.set(change.offsetBytes, change.lengthBytes);
+      return undefined;
+    }
+    const failure = await this.#toTarget(change, range);
+    if (failure) {
+      // All of it: clusters that were not copied when it was widened may have been since, while it waited.
+      bitmap.set(range.offsetBytes, range.lengthBytes);
+      return failure;
+    }
+    // Its ends lie in clusters that were copied before, or are clusters' edges.
+    copiedClusters?.set(range.offsetBytes, range.lengthBytes);
+    this.#clearWhole(range);
+    return undefined;
   }
 
   async #toTarget(change: Change, range: Range): Promise<CopyFailure | undefined> {
