@@ -4,6 +4,7 @@
 import type { BlockDevice } from '../../block/device.js';
 import { COMMAND, COMMAND_FLAG, WIRE_ERROR } from '../protocol/constants.js';
 import type { NbdRequest } from '../protocol/requests.js';
+import type { FlushGate } from './flush-gate.js';
 import type { NbdLimits } from './limits.js';
 import type { Agreement } from './negotiation.js';
 
@@ -56,7 +57,12 @@ export function refusal(request: NbdRequest, agreement: Agreement, limits: NbdLi
 }
 
 /** Carries out what has no data to send back. FUA is a flush after the operation, before its answer. */
-export async function perform(device: BlockDevice, request: NbdRequest, payload?: Buffer): Promise<void> {
+export async function perform(
+  device: BlockDevice,
+  gate: FlushGate,
+  request: NbdRequest,
+  payload?: Buffer,
+): Promise<void> {
   const { type, flags, offsetBytes, lengthBytes } = request;
   switch (type) {
     case COMMAND.write:
@@ -74,8 +80,8 @@ export async function perform(device: BlockDevice, request: NbdRequest, payload?
       await device.prefetch?.(offsetBytes, lengthBytes);
       return;
     default:
-      await device.flush();
+      await gate.flush();
       return;
   }
-  if ((flags & COMMAND_FLAG.fua) !== 0) await device.flush();
+  if ((flags & COMMAND_FLAG.fua) !== 0) await gate.flush();
 }

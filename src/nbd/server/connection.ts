@@ -5,9 +5,11 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../../base/clock.js';
 import { FailedError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
+import type { BlockDevice } from '../../block/device.js';
 import { HANDSHAKE_FLAG } from '../protocol/constants.js';
 import { encodeGreeting } from '../protocol/handshake.js';
 import type { BufferPool } from './buffer-pool.js';
+import type { FlushGate } from './flush-gate.js';
 import { HandshakeIntake, type HandshakePiece } from './handshake-intake.js';
 import type { NbdLimits } from './limits.js';
 import type { MemoryBudget } from './memory-budget.js';
@@ -26,6 +28,7 @@ export interface ConnectionOptions {
   readonly limits: NbdLimits;
   readonly pool: BufferPool;
   readonly budget: MemoryBudget;
+  readonly gateOf: (device: BlockDevice) => FlushGate;
   readonly clock: Clock;
   readonly log: Log;
   /** TLS is required where it is there. */
@@ -257,10 +260,10 @@ export class Connection {
 
   #transmit(agreement: Agreement, early: Buffer): void {
     this.#chosen.abort();
-    const { limits, pool, budget } = this.#options;
+    const { limits, pool, budget, gateOf } = this.#options;
     const socket = this.#socket;
     const transmission = new Transmission({
-      ...{ agreement, socket, limits, pool, budget },
+      ...{ agreement, socket, limits, pool, budget, gate: gateOf(agreement.export.device) },
       onRoom: () => socket.resume(),
       onDone: () => this.#farewell(),
       onMalformed: (error) => this.#malformed(error),

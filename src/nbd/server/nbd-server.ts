@@ -5,9 +5,11 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { type Clock, REAL_CLOCK } from '../../base/clock.js';
 import { InterruptedError } from '../../base/errors.js';
 import { type Log, SILENT } from '../../base/log.js';
+import type { BlockDevice } from '../../block/device.js';
 import { prepareTls, type TlsOptions } from '../tls-server.js';
 import { BufferPool } from './buffer-pool.js';
 import { Connection, type StartTls } from './connection.js';
+import { FlushGate } from './flush-gate.js';
 import { chooseLimits, type NbdLimits } from './limits.js';
 import { MemoryBudget } from './memory-budget.js';
 import { checkExports, type NbdExport } from './nbd-export.js';
@@ -36,6 +38,7 @@ export class NbdServer {
   readonly #clock: Clock;
   readonly #pool = new BufferPool();
   readonly #budget: MemoryBudget;
+  readonly #gates = new Map<BlockDevice, FlushGate>();
   readonly #servers = new Set<Server>();
   readonly #connections = new Set<Connection>();
   /** Those that have chosen an export. */
@@ -115,11 +118,17 @@ export class NbdServer {
     }
     const connection = new Connection({
       ...{ socket, startTls, exports: this.#exports, limits: this.#limits, pool: this.#pool, budget: this.#budget },
-      ...{ clock: this.#clock, log: this.#log },
+      ...{ clock: this.#clock, log: this.#log, gateOf: (device) => this.#gateOf(device) },
       onChosen: (chosen) => this.#chosen(chosen),
       onClosed: (closed) => this.#closed(closed),
     });
     this.#connections.add(connection);
+  }
+
+  #gateOf(device: BlockDevice): FlushGate {
+    const gate = this.#gates.get(device) ?? new FlushGate(device);
+    this.#gates.set(device, gate);
+    return gate;
   }
 
   #chosen(connection: Connection): void {

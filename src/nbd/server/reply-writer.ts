@@ -28,6 +28,8 @@ export class ReplyWriter {
   #from = 0;
   #to = 0;
   #scheduled = false;
+  /** A batch is on its way. The next one grows meanwhile: a client that does not read keeps us from holding many. */
+  #sending = false;
   #closed = false;
 
   constructor(socket: Duplex, pool: BufferPool, onSent: OnSent) {
@@ -86,18 +88,21 @@ export class ReplyWriter {
   /** Sends now what is gathered. */
   flush(): void {
     const batch = this.#batch;
+    if (batch.requests === 0 || (this.#sending && !this.#closed)) return;
     this.#closeSegment();
     this.#arena = undefined;
-    if (batch.requests === 0 && batch.parts.length === 0) return;
     this.#batch = new Batch();
     const sent = () => {
       for (const buffer of batch.release) this.#pool.give(buffer);
+      this.#sending = false;
       this.#onSent(batch.requests, batch.bytes);
+      this.flush();
     };
-    if (this.#closed || batch.parts.length === 0) {
+    if (this.#closed) {
       sent();
       return;
     }
+    this.#sending = true;
     const last = batch.parts.length - 1;
     if (last > 0) this.#socket.cork();
     for (let index = 0; index < last; index++) this.#socket.write(batch.parts[index]);

@@ -11,6 +11,7 @@ import { Admission } from './admission.js';
 import { statusExtents } from './block-status.js';
 import type { BufferPool } from './buffer-pool.js';
 import { perform, refusal } from './commands.js';
+import type { FlushGate } from './flush-gate.js';
 import type { NbdLimits } from './limits.js';
 import type { MemoryBudget } from './memory-budget.js';
 import type { Agreement } from './negotiation.js';
@@ -27,6 +28,8 @@ export interface TransmissionOptions {
   readonly limits: NbdLimits;
   readonly pool: BufferPool;
   readonly budget: MemoryBudget;
+  /** Shared by all clients of the export's device. */
+  readonly gate: FlushGate;
   /** There is room again: whoever stopped giving bytes may go on. */
   readonly onRoom: () => void;
   /** The client said goodbye, or `end` was called, and every request's answer was sent. */
@@ -120,7 +123,7 @@ export class Transmission implements IntakeHandler {
   onPayload(request: NbdRequest, payload: Buffer): void {
     const owner = this.#payloadOwner;
     this.#payloadOwner = undefined;
-    this.#run(request, request.lengthBytes, perform(this.#device, request, payload), () => {
+    this.#run(request, request.lengthBytes, perform(this.#device, this.#options.gate, request, payload), () => {
       if (owner !== undefined) this.#options.pool.give(owner);
     });
   }
@@ -136,7 +139,7 @@ export class Transmission implements IntakeHandler {
   #start(request: NbdRequest, cost: number): void {
     if (request.type === COMMAND.read && request.lengthBytes > 0) this.#read(request);
     else if (request.type === COMMAND.blockStatus) this.#status(request, cost);
-    else this.#run(request, cost, perform(this.#device, request));
+    else this.#run(request, cost, perform(this.#device, this.#options.gate, request));
   }
 
   #run(request: NbdRequest, cost: number, operation: Promise<void>, free?: () => void): void {
