@@ -33,11 +33,16 @@ export { ThrottleFilter, type ThrottleLimits } from './block/filters/throttle.js
 export { MemoryDevice } from './block/memory-device.js';
 export { NullDevice } from './block/null-device.js';
 export { RequestList, type TrackedRequest } from './block/request-list.js';
-export { BackupJob, type BackupJobOptions, type BackupJobState } from './jobs/backup-job.js';
+export { attachTogether, DiskBackupJob, type DiskBackupOptions, type LiveSource } from './jobs/backup-disk-job.js';
+export { BackupJob, type BackupJobDisk, type BackupJobOptions, type BackupJobState } from './jobs/backup-job.js';
+export type { BackupSync } from './jobs/backup-sync.js';
+export { DeviceTarget } from './jobs/backup-to-device.js';
+export type { ErrorAction, IoStatus, JobIoError, JobStatus } from './jobs/job.js';
 export { MirrorJob, type MirrorJobOptions } from './jobs/mirror-job.js';
 export type { JobProgress } from './jobs/progress.js';
 export { StreamJob, type StreamJobOptions, type StreamTarget } from './jobs/stream-job.js';
 export { insertBacking, NodeStreamJob, type NodeStreamOptions } from './jobs/stream-node.js';
+export { JobTransaction, type TransactionOptions } from './jobs/transaction.js';
 export { type NbdDevice, type NbdDeviceOptions, openNbdDevice } from './nbd/client/nbd-client.js';
 export { createExecutor, type Executor, type ExecutorOptions } from './pipeline/executor.js';
 export * from './plugin-api.js';

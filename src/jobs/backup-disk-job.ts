@@ -301,13 +301,14 @@ export class DiskBackupJob extends Job {
   }
 
   protected override async abort(): Promise<void> {
-    // The job may have been cancelled in the middle of it.
+    // It may have been cancelled in the middle of attaching, or after that and before it ran.
     await this.#attaching?.catch(() => {});
+    this.#attached?.filter?.turnOff();
+    await this.#attached?.copy.settled();
     this.#attached?.giveBack();
   }
 
   protected override async clean(): Promise<void> {
-    this.#attached?.filter?.turnOff();
     try {
       await this.#detach();
     } finally {

@@ -143,7 +143,8 @@ describe('a live backup to a sink', () => {
     }
   });
 
-  it.each(Array.from({ length: 20 }, (_, seed) => seed))(
+  // In the two last ones it is cancelled while its filters are in and its jobs not yet started.
+  it.each([...Array.from({ length: 20 }, (_, seed) => seed), 1077, 1092])(
     'paused, resumed and cancelled at any time, leaves the guest alone, seed %i',
     async (seed) => {
       const random = seededRandom(seed);
