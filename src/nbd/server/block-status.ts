@@ -9,6 +9,9 @@ import type { Context, ExportBitmap } from './nbd-export.js';
 /** How often a device is asked again in one request, when it tells only a little at a time. */
 const MOST_CALLS = 64;
 
+/** Who wants one extent should not have a device find out about a thousand: it is asked for little, then for more. */
+const FIRST_STEP_BYTES = 1 << 20;
+
 /** At least one extent, at most `mostExtents`; consecutive from `offsetBytes`, never past the range. */
 export function statusExtents(
   device: BlockDevice,
@@ -30,8 +33,11 @@ async function allocation(
   const joiner = new Joiner(mostExtents);
   const end = offsetBytes + lengthBytes;
   let at = offsetBytes;
+  let step = mostExtents === 1 ? FIRST_STEP_BYTES : lengthBytes;
   for (let calls = 0; at < end && calls < MOST_CALLS; calls++) {
-    for (const extent of await device.blockStatus(at, end - at)) {
+    const asked = Math.min(step, end - at);
+    step *= 4;
+    for (const extent of await device.blockStatus(at, asked)) {
       if (!joiner.add(extent.lengthBytes, extent.state === 'zero' ? ALLOCATION.hole | ALLOCATION.zero : 0)) {
         return joiner.extents;
       }
