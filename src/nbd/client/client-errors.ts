@@ -57,6 +57,12 @@ export function connectionLost(uri: string, why: string, cause?: unknown): LostC
   });
 }
 
+/** The connection stands, but nothing comes: each try costs a whole time-out. */
+export function fellSilent(uri: string, seconds: number): LostConnection {
+  const sentence = 'the connection to the NBD server was given up';
+  return new LostConnection('nbd-silent', sentence, `no answer within ${seconds} seconds`, { object: uri });
+}
+
 /** What is told when trying again has not helped. */
 export function givenUp(uri: string, seconds: number, last: unknown): FailedError {
   const tried = seconds > 0 ? `, and was not to be had again within ${seconds} seconds` : '';

@@ -25,8 +25,12 @@ export interface PoolOptions extends ConnectionOptions {
 
 const FIRST_DELAY_MILLIS = 50;
 const LONGEST_DELAY_MILLIS = 2000;
-/** A request on which the server ends each time. */
-const MOST_ATTEMPTS = 8;
+/**
+ * A request during which connections end again and again is taken for the cause. When a server goes its connections end
+ * one by one, so that each may count; silence counts for more, as it takes a time-out each.
+ */
+const MOST_STRIKES = 32;
+const STRIKES_OF_SILENCE = 8;
 
 export class ConnectionPool implements ConnectionOwner {
   readonly terms: Terms;
@@ -36,6 +40,8 @@ export class ConnectionPool implements ConnectionOwner {
   readonly #stop = new AbortController();
   #connections: Connection[] = [];
   #waiting: QueuedCall[] = [];
+  /** A connection that was lost is to be made up for soon. */
+  #healing = false;
   /** More connections are being made. */
   #connecting = false;
   /** Why nothing is asked any more. */
@@ -84,7 +90,7 @@ export class ConnectionPool implements ConnectionOwner {
   call(call: Call): Promise<Answer> {
     return new Promise((resolve, reject) => {
       if (this.#final !== undefined) return reject(this.#final);
-      this.#waiting.push({ call, attempts: 0, resolve, reject });
+      this.#waiting.push({ call, strikes: 0, resolve, reject });
       this.#dispatch();
     });
   }
@@ -102,12 +108,31 @@ export class ConnectionPool implements ConnectionOwner {
       return;
     }
     this.#options.log.debug(`${this.#address.uri}: ${reason(why)}`);
-    const hopeless = this.#waiting.filter(({ attempts }) => attempts >= MOST_ATTEMPTS);
-    for (const { reject } of hopeless) reject(givenUp(this.#address.uri, 0, why));
+    this.#giveUpHopeless(unanswered, why);
+    if (this.#connections.length > 0) void this.#heal();
+    else if (this.#options.reconnectMillis === 0) this.#rejectAll(givenUp(this.#address.uri, 0, why));
+    if (this.#waiting.length > 0) this.#dispatch();
+  }
+
+  #giveUpHopeless(unanswered: readonly QueuedCall[], why: LostConnection): void {
+    for (const queued of unanswered) queued.strikes += why.code === 'nbd-silent' ? STRIKES_OF_SILENCE : 1;
+    const hopeless = unanswered.filter(({ strikes }) => strikes >= MOST_STRIKES);
     this.#waiting = this.#waiting.filter((queued) => !hopeless.includes(queued));
-    if (this.#options.reconnectMillis === 0 && this.#connections.length === 0)
-      this.#rejectAll(givenUp(this.#address.uri, 0, why));
-    else if (this.#waiting.length > 0) this.#dispatch();
+    for (const { reject } of hopeless) reject(givenUp(this.#address.uri, 0, why));
+  }
+
+  /** Makes up for a connection that was lost while others live; not at once, lest a server be stormed. */
+  async #heal(): Promise<void> {
+    if (this.#healing) return;
+    this.#healing = true;
+    try {
+      await this.#clock.sleep(LONGEST_DELAY_MILLIS, this.#stop.signal);
+      await this.#connectMore();
+    } catch {
+      // It was closed meanwhile.
+    } finally {
+      this.#healing = false;
+    }
   }
 
   #dispatch(): void {

@@ -6,7 +6,7 @@ import type { Clock } from '../../base/clock.js';
 import { FailedError, InterruptedError } from '../../base/errors.js';
 import { COMMAND, REQUEST_BYTES, WIRE_ERROR } from '../protocol/constants.js';
 import { encodeRequest } from '../protocol/requests.js';
-import { brokenProtocol, connectFailed, connectionLost, named, reason } from './client-errors.js';
+import { brokenProtocol, connectFailed, connectionLost, fellSilent, named, reason } from './client-errors.js';
 import { ClientSocket } from './client-socket.js';
 import { type Answer, type Call, Exchange } from './exchange.js';
 import type { NbdAddress } from './nbd-uri.js';
@@ -16,8 +16,8 @@ import { ReplyParser } from './reply-parser.js';
 /** A call on its way through one connection, or one after the other. */
 export interface QueuedCall {
   readonly call: Call;
-  /** How often it was sent. */
-  attempts: number;
+  /** The owner's note of how hard it was tried in vain. */
+  strikes: number;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -138,7 +138,6 @@ export class Connection {
   /** Its promise is settled by the answer, or else it is handed back to the owner. */
   send(queued: QueuedCall): void {
     const { call } = queued;
-    queued.attempts++;
     const cookie = this.#freeCookie();
     const exchange = new Exchange(call, this.#uri, this.terms);
     this.#sent.set(cookie, { queued, exchange });
@@ -193,7 +192,7 @@ export class Connection {
         quiet = this.#sent.size > 0 && this.#received === seen ? quiet + 1 : 0;
         seen = this.#received;
         if (quiet < LOOKS) continue;
-        this.#end(connectionLost(this.#uri, `no answer within ${timeoutMillis / 1000} seconds`));
+        this.#end(fellSilent(this.#uri, timeoutMillis / 1000));
       }
     } catch (error) {
       if (!(error instanceof InterruptedError)) this.#end(connectionLost(this.#uri, reason(error)));

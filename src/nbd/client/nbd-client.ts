@@ -31,7 +31,7 @@ export interface NbdDeviceOptions {
 }
 
 const READING_CONNECTIONS = 4;
-const TIMEOUT_MILLIS = 120_000;
+const TIMEOUT_MILLIS = 60_000;
 const RECONNECT_MILLIS = 30_000;
 
 /**

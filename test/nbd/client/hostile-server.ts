@@ -27,6 +27,9 @@ export interface Behaviour {
   /** Undefined: the right reply. */
   readonly option?: (option: number) => Buffer | undefined;
   readonly request?: (request: NbdRequest) => Buffer | undefined;
+  /** Ends the connection in place of an answer. */
+  readonly hangsUpAt?: (request: NbdRequest) => boolean;
+  readonly transmissionFlags?: number;
   /** Has the last word on all that is sent. */
   readonly mangle?: (bytes: Buffer) => Buffer;
 }
@@ -48,11 +51,11 @@ export function data(
   return chunk(request, CHUNK.offsetData, payload, flags);
 }
 
-export function goodOption(option: number): Buffer {
+export function goodOption(option: number, moreFlags = 0): Buffer {
   const ack = encodeOptionReply(option, OPTION_REPLY.ack);
   if (option === OPTION.go) {
     const transmissionFlags =
-      TRANSMISSION_FLAG.hasFlags | TRANSMISSION_FLAG.sendFlush | TRANSMISSION_FLAG.sendWriteZeroes;
+      TRANSMISSION_FLAG.hasFlags | TRANSMISSION_FLAG.sendFlush | TRANSMISSION_FLAG.sendWriteZeroes | moreFlags;
     const info = encodeInformation({ kind: 'export', sizeBytes: SIZE, transmissionFlags });
     return Buffer.concat([encodeOptionReply(option, OPTION_REPLY.info, info), ack]);
   }
@@ -121,7 +124,7 @@ function converse(socket: net.Socket, behaviour: Behaviour): void {
       const option = unread.readUInt32BE(8);
       unread = unread.subarray(end);
       if (option === OPTION.go) phase = 'requests';
-      send(behaviour.option?.(option) ?? goodOption(option));
+      send(behaviour.option?.(option) ?? goodOption(option, behaviour.transmissionFlags));
       return true;
     }
     if (unread.length < REQUEST_BYTES) return false;
@@ -129,7 +132,7 @@ function converse(socket: net.Socket, behaviour: Behaviour): void {
     const end = REQUEST_BYTES + (request.type === COMMAND.write ? request.lengthBytes : 0);
     if (unread.length < end) return false;
     unread = unread.subarray(end);
-    if (request.type === COMMAND.disconnect) socket.end();
+    if (request.type === COMMAND.disconnect || behaviour.hangsUpAt?.(request)) socket.end();
     else send(behaviour.request?.(request) ?? goodAnswer(request));
     return true;
   };

@@ -5,9 +5,9 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { VmarError } from '#vmar/src/base/errors.js';
-import { type NbdDevice, openNbdDevice } from '#vmar/src/nbd/client/nbd-client.js';
+import { type NbdDevice, type NbdDeviceOptions, openNbdDevice } from '#vmar/src/nbd/client/nbd-client.js';
 import { encodeErrorChunk, encodeHole, encodeStatusChunk } from '#vmar/src/nbd/protocol/chunks.js';
-import { CHUNK, COMMAND, OPTION, OPTION_REPLY } from '#vmar/src/nbd/protocol/constants.js';
+import { CHUNK, COMMAND, OPTION, OPTION_REPLY, TRANSMISSION_FLAG } from '#vmar/src/nbd/protocol/constants.js';
 import { encodeGreeting, encodeOptionReply } from '#vmar/src/nbd/protocol/handshake.js';
 import { encodeInformation, encodeMetaContext } from '#vmar/src/nbd/protocol/option-data.js';
 import { encodeSimpleReply, type NbdRequest } from '#vmar/src/nbd/protocol/requests.js';
@@ -18,11 +18,20 @@ import { type Behaviour, CONTEXT, chunk, data, goodAnswer, goodOption, HostileSe
 const directory = scratchDirectory();
 let count = 0;
 
-async function against(behaviour: Behaviour, act: (device: NbdDevice) => Promise<void>): Promise<void> {
+async function against(
+  behaviour: Behaviour,
+  act: (device: NbdDevice) => Promise<void>,
+  options: Partial<NbdDeviceOptions> = {},
+): Promise<void> {
   const socket = join(directory, `h${count++}`);
   const server = await HostileServer.start(socket, behaviour);
   try {
-    const device = await openNbdDevice(server.uri, { readOnly: false, timeoutMillis: 150, reconnectMillis: 100 });
+    const device = await openNbdDevice(server.uri, {
+      readOnly: false,
+      timeoutMillis: 150,
+      reconnectMillis: 100,
+      ...options,
+    });
     try {
       await act(device);
     } finally {
@@ -182,6 +191,17 @@ describe('an answer to a read that breaks the protocol:', () => {
         await expect(device.blockStatus(0, SIZE)).rejects.toMatchObject(broken);
       },
     ));
+
+  it.each([0, TRANSMISSION_FLAG.canMultiConn])('one that hangs up at each read is left in the end, flags %i', (flags) =>
+    against(
+      { hangsUpAt: (request) => request.type === COMMAND.read, transmissionFlags: flags },
+      async (device) => {
+        await expect(read(device)).rejects.toMatchObject({ code: 'nbd-lost' });
+        await device.flush();
+      },
+      { reconnectMillis: 60_000, connections: 3 },
+    ),
+  );
 
   it('an answer that is given twice', () =>
     against(
