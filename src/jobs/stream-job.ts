@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The stream job: fills a device from its backing while others use it.
 
+import { setImmediate as turn } from 'node:timers/promises';
 import { BugError, FailedError } from '../base/errors.js';
 import { DirtyBitmap } from '../block/dirty-bitmap.js';
 import { type ErrorAction, Job, type JobOptions } from './job.js';
@@ -51,6 +52,8 @@ const PIECE_BYTES = 2 ** 20;
 const LEAST_PIECE_BYTES = 128 * 1024;
 const IN_FLIGHT = 2;
 const MOST_YIELD_MILLIS = 20;
+/** A guest that was not met for so long is not at work. */
+const GUEST_RESTS_MILLIS = 100;
 
 const FIRST_REST_MILLIS = 100;
 const LONGEST_REST_MILLIS = 10_000;
@@ -69,8 +72,9 @@ export class StreamJob extends Job {
   readonly #leastPieceBytes: number;
   readonly #wakeSignal = new WakeSignal();
   #pieceBytes: number;
-  /** A guest was at work when it was last asked. */
+  /** A guest is, or was a moment ago, at work. */
   #isYielding = false;
+  #guestSeenMillis = Number.NEGATIVE_INFINITY;
   #underWay = 0;
   /** Up to here pieces were begun. */
   #cursor = 0;
@@ -161,13 +165,21 @@ export class StreamJob extends Job {
     return true;
   }
 
-  /** Lets the guest go first, but not for ever; smaller pieces follow, so that it waits less for what is under way. */
+  /**
+   * Lets the guest go first, but not for ever; smaller pieces follow, so that it waits less for what is under way. They
+   * stay small for a while, since a guest that sends one request at a time is seldom met in the middle of it.
+   */
   async #yield(): Promise<void> {
     const { yieldTo, mostYieldMillis = MOST_YIELD_MILLIS } = this.#options;
-    const guestRests = yieldTo?.();
-    this.#isYielding = guestRests !== undefined;
-    const pieceBytes = this.#isYielding ? this.#pieceBytes / 2 : this.#pieceBytes * 2;
-    this.#pieceBytes = Math.min(this.#mostPieceBytes, Math.max(this.#leastPieceBytes, pieceBytes));
+    if (!yieldTo) return;
+    // Requests that have arrived, but were not looked at yet, come in first.
+    await turn();
+    const guestRests = yieldTo();
+    const now = this.clock.monotonicMillis();
+    if (guestRests) this.#guestSeenMillis = now;
+    this.#isYielding = now - this.#guestSeenMillis < GUEST_RESTS_MILLIS;
+    const pieceBytes = this.#isYielding ? this.#leastPieceBytes : this.#pieceBytes * 2;
+    this.#pieceBytes = Math.min(this.#mostPieceBytes, pieceBytes);
     if (!guestRests) return;
     const timer = new AbortController();
     const timeUp = this.clock.sleep(mostYieldMillis, timer.signal).catch(() => {});

@@ -14,15 +14,15 @@ export interface NodeStreamOptions extends Omit<StreamJobOptions, 'target'> {
 }
 
 /**
- * When all is held and flushed, the backing is let go (it is the caller's to close then) and the filter drops out. If the
- * job ends before that, both stay, and another job can go on.
+ * Yields to whoever uses the node, unless told otherwise. When all is held and flushed, the backing is let go (it is the
+ * caller's to close then) and the filter drops out. If the job ends before that, both stay, and another job can go on.
  */
 export class NodeStreamJob extends StreamJob {
   readonly #node: BlockNode;
   readonly #filter: AllocTrack;
 
   constructor(options: NodeStreamOptions) {
-    super({ ...options, target: options.filter });
+    super({ yieldTo: () => options.node.whenIdle(), ...options, target: options.filter });
     this.#node = options.node;
     this.#filter = options.filter;
   }

@@ -161,6 +161,24 @@ describe('the guest comes first:', () => {
     await expectFilled(made);
   });
 
+  it('pieces stay small for a while after a guest was met', async () => {
+    const clock = new ManualClock();
+    let asked = 0;
+    const made = await bench({ clock, yieldTo: () => (asked++ === 0 ? Promise.resolve() : undefined) });
+    made.backing.hold = ({ operation, offsetBytes }) => {
+      if (operation === 'read' && offsetBytes >= 2 * MIB) clock.advance(200);
+      return undefined;
+    };
+    made.job.start();
+    await made.job.finished;
+    const reads = made.backing.of('read');
+    const sizes = (from: number, to: number) =>
+      reads.filter(({ offsetBytes }) => offsetBytes >= from && offsetBytes < to).map(({ lengthBytes }) => lengthBytes);
+    expect(new Set(sizes(0, 2 * MIB))).toEqual(new Set([128 * 1024]));
+    expect(Math.max(...sizes(3 * MIB, 4 * MIB))).toBeGreaterThan(128 * 1024);
+    await expectFilled(made);
+  });
+
   it('but a guest that never rests does not stop the job for ever', async () => {
     const made = await bench({ yieldTo: () => new Promise(() => {}), mostYieldMillis: 1 });
     made.job.start();
