@@ -26,8 +26,10 @@ export class BufferPool {
   /** Takes back what `take` gave. Nobody may look at it any more. */
   give(buffer: Buffer): void {
     const shift = 31 - Math.clz32(buffer.length);
-    if (buffer.length !== 2 ** shift || this.#idleBytes + buffer.length > this.#mostIdleBytes) return;
+    const line = this.#free[shift - LEAST_SHIFT];
+    if (line === undefined || buffer.length !== 2 ** shift) return;
+    if (this.#idleBytes + buffer.length > this.#mostIdleBytes) return;
     this.#idleBytes += buffer.length;
-    this.#free[shift - LEAST_SHIFT]?.push(buffer);
+    line.push(buffer);
   }
 }
