@@ -17,7 +17,7 @@ import { DEFAULT_CACHE_BYTES } from './frame-cache.js';
 import { MapReader } from './map-reader.js';
 import { mapStatus } from './map-status.js';
 import type { OpenBackup } from './open-backup.js';
-import { ReadStreams } from './read-streams.js';
+import { type ReadNote, ReadStreams } from './read-streams.js';
 
 export interface BackupDiskOptions {
   /** Its threads read, decompress and check; without one that is done on the calling thread. */
@@ -96,13 +96,14 @@ export class BackupDisk implements BlockDevice {
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     checkRange(this, offsetBytes, into.byteLength);
     const done = this.#reader.readNow(offsetBytes, into);
-    const ahead = this.#streams?.note(offsetBytes, into.byteLength, this.lengthBytes);
+    const note = this.#streams?.note(offsetBytes, into.byteLength, this.lengthBytes);
     if (done === into.byteLength) {
-      if (ahead !== undefined) void this.#reader.ahead(ahead.offsetBytes, ahead.lengthBytes);
+      this.#readAhead(note);
       return;
     }
-    const rest = this.#reader.read(offsetBytes + done, into.subarray(done));
-    if (ahead !== undefined) void this.#reader.ahead(ahead.offsetBytes, ahead.lengthBytes);
+    const isSequential = note === undefined || note.isSequential || into.byteLength > this.clusterSizeBytes;
+    const rest = this.#reader.read(offsetBytes + done, into.subarray(done), isSequential);
+    this.#readAhead(note);
     const lost = await rest;
     if (lost !== undefined) throw this.#failure(lost);
     this.#tellBack();
@@ -115,9 +116,13 @@ export class BackupDisk implements BlockDevice {
     } catch {
       return false;
     }
-    const ahead = this.#streams?.note(offsetBytes, into.byteLength, this.lengthBytes);
-    if (ahead !== undefined) void this.#reader.ahead(ahead.offsetBytes, ahead.lengthBytes);
+    this.#readAhead(this.#streams?.note(offsetBytes, into.byteLength, this.lengthBytes));
     return true;
+  }
+
+  #readAhead(note: ReadNote | undefined): void {
+    const range = note?.ahead;
+    if (range !== undefined) void this.#reader.ahead(range.offsetBytes, range.lengthBytes);
   }
 
   #failure({ offsetBytes, lengthBytes, error }: LostPart): unknown {

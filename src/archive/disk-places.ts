@@ -49,11 +49,12 @@ export class DiskPlaces {
     this.#of(page)[entry] = place;
   }
 
-  /** The clusters of the page that lie in the same frame as one of them: those that were written together. */
-  neighbours(page: LeafPage, entry: number): LoadChunk[] {
+  /** A cluster's chunk and, if they are wanted, those of the page's other clusters that lie in the same frame. */
+  together(page: LeafPage, entry: number, withNeighbours: boolean): LoadChunk[] {
     const first = this.place(page, entry);
     if (first === undefined) return [];
     const chunks = [this.#chunk(page, entry, first)];
+    if (!withNeighbours) return chunks;
     for (const step of [1, -1]) {
       let strays = 0;
       for (let at = entry + step; at >= 0 && at * 32 < page.ids.byteLength && strays < MOST_STRAYS; at += step) {

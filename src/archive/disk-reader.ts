@@ -67,12 +67,15 @@ export class DiskReader {
     return done;
   }
 
-  /** Fills `into`; or the first range that cannot be had, once all others are done with. */
-  async read(offsetBytes: number, into: Uint8Array): Promise<LostPart | undefined> {
+  /**
+   * Fills `into`; or the first range that cannot be had, once all others are done with. Where neighbours are not likely
+   * to be read, as `isSequential` says, their chunks are not checked before somebody wants them.
+   */
+  async read(offsetBytes: number, into: Uint8Array, isSequential: boolean): Promise<LostPart | undefined> {
     for (let done = 0; done < into.byteLength; ) {
       const offset = offsetBytes + done;
       const length = Math.min(into.byteLength - done, WINDOW_BYTES - (offset % WINDOW_BYTES));
-      const window = this.#readWindow(offset, into.subarray(done, done + length));
+      const window = this.#readWindow(offset, into.subarray(done, done + length), isSequential);
       const next = Math.min(WINDOW_BYTES, into.byteLength - done - length);
       if (next > 0) void this.ahead(offset + length, next);
       const lost = await window;
@@ -95,7 +98,7 @@ export class DiskReader {
         const place = this.#places.place(page, entry);
         if (place === undefined) continue;
         const frame = this.#reading.frames.ahead(place.container, place.frame, () =>
-          this.#places.neighbours(page, entry),
+          this.#places.together(page, entry, true),
         );
         if (frame === undefined) break;
         if (frame.state === 'waiting' || frame.state === 'loading') waits.push(frame.settled);
@@ -138,7 +141,7 @@ export class DiskReader {
     return true;
   }
 
-  async #readWindow(offsetBytes: number, into: Uint8Array): Promise<LostPart | undefined> {
+  async #readWindow(offsetBytes: number, into: Uint8Array, isSequential: boolean): Promise<LostPart | undefined> {
     const groups = new Map<string, Group>();
     const strays: Piece[] = [];
     const lost: LostPart[] = [];
@@ -148,7 +151,7 @@ export class DiskReader {
         const rest = into.subarray(done);
         const piece = this.#pieceAt(offset, rest) ?? (await this.#pieceLater(offset, rest, lost));
         if (piece === undefined) break;
-        if (!this.#copyNow(piece) && !this.#join(groups, piece)) strays.push(piece);
+        if (!this.#copyNow(piece) && !this.#join(groups, piece, isSequential)) strays.push(piece);
         done += piece.into.byteLength;
       }
     } catch (error) {
@@ -180,13 +183,13 @@ export class DiskReader {
   }
 
   /** Puts a piece to others of its frame, and has that loaded; false if no frame is known for it. */
-  #join(groups: Map<string, Group>, piece: Piece): boolean {
+  #join(groups: Map<string, Group>, piece: Piece, isSequential: boolean): boolean {
     const place = this.#places.place(piece.page, piece.entry);
     if (place === undefined) return false;
     const key = frameKey(place.container, place.frame);
     let group = groups.get(key);
     if (group === undefined) {
-      const frame = this.#request(place, piece);
+      const frame = this.#request(place, piece, isSequential);
       if (frame === undefined) return false;
       group = { frame, pieces: [] };
       groups.set(key, group);
@@ -195,9 +198,9 @@ export class DiskReader {
     return true;
   }
 
-  #request({ container, frame }: ChunkPlace, { page, entry }: Piece): CachedFrame | undefined {
+  #request({ container, frame }: ChunkPlace, { page, entry }: Piece, isSequential: boolean): CachedFrame | undefined {
     try {
-      return this.#reading.frames.request(container, frame, () => this.#places.neighbours(page, entry));
+      return this.#reading.frames.request(container, frame, () => this.#places.together(page, entry, isSequential));
     } catch (error) {
       // The frame table is damaged, or the index was wrong.
       if (error instanceof VmarError) return undefined;

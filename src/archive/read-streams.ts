@@ -24,6 +24,13 @@ export interface AheadRange {
   readonly lengthBytes: number;
 }
 
+export interface ReadNote {
+  /** Whether its neighbours will likely be read too. */
+  readonly isSequential: boolean;
+  /** What should be read ahead now. */
+  readonly ahead: AheadRange | undefined;
+}
+
 export class ReadStreams {
   readonly #mostAheadBytes: number;
   /** The least recently used first. */
@@ -33,15 +40,24 @@ export class ReadStreams {
     this.#mostAheadBytes = mostAheadBytes;
   }
 
-  /** Takes note of a read. What should be read ahead now; undefined while nothing should. */
-  note(offsetBytes: number, lengthBytes: number, deviceBytes: number): AheadRange | undefined {
+  /** Takes note of a read. */
+  note(offsetBytes: number, lengthBytes: number, deviceBytes: number): ReadNote {
+    const stream = this.#advance(offsetBytes, lengthBytes);
+    const isSequential = stream.reads >= LEAST_READS;
+    return { isSequential, ahead: isSequential ? this.#ahead(stream, deviceBytes) : undefined };
+  }
+
+  #advance(offsetBytes: number, lengthBytes: number): Stream {
     const end = offsetBytes + lengthBytes;
     const stream = this.#streamAt(offsetBytes, end);
     stream.reads++;
     stream.runBytes += lengthBytes;
     stream.endBytes = Math.max(stream.endBytes, end);
     stream.aheadBytes = Math.max(stream.aheadBytes, stream.endBytes);
-    if (stream.reads < LEAST_READS) return undefined;
+    return stream;
+  }
+
+  #ahead(stream: Stream, deviceBytes: number): AheadRange | undefined {
     // The longer it goes on, the farther: what is read ahead in vain is not much more than what was read.
     const window = Math.min(this.#mostAheadBytes, 2 * stream.runBytes);
     const until = Math.min(deviceBytes, stream.endBytes + window);
