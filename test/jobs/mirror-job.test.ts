@@ -6,6 +6,7 @@ import { REAL_CLOCK } from '#vmar/src/base/clock.js';
 import { BlockNode } from '#vmar/src/block/block-node.js';
 import { DirtyBitmap } from '#vmar/src/block/dirty-bitmap.js';
 import { DirtyTracking } from '#vmar/src/block/filters/dirty-tracking.js';
+import { FaultFilter } from '#vmar/src/block/filters/fault.js';
 import { MemoryDevice } from '#vmar/src/block/memory-device.js';
 import type { ErrorAction } from '#vmar/src/jobs/job.js';
 import { MirrorJob, type MirrorJobOptions } from '#vmar/src/jobs/mirror-job.js';
@@ -423,6 +424,33 @@ describe('an error', () => {
     made.target.fault = ({ operation }) => (operation === 'write' && left-- > 0 ? ioError('target') : undefined);
     made.job.start();
     await ready(made.job);
+    await expectSame(made);
+  });
+
+  it('halfway through a write, or of one range of the source, leaves nothing behind', async () => {
+    const made = await bench();
+    const source = new BlockNode(made.old);
+    const targetNode = new BlockNode(made.target);
+    const range = { offsetBytes: 4 * CHUNK + 5, lengthBytes: 1 };
+    const reading = await source.insertFilter((below) => new FaultFilter(below));
+    const writing = await targetNode.insertFilter((below) => new FaultFilter(below));
+    const unreadable = reading.add({ operation: 'read', range, times: 2, effect: { kind: 'error' } });
+    const torn = writing.add({ operation: 'write', after: 3, times: 4, effect: { kind: 'error', when: 'midway' } });
+    const late = writing.add({ operation: 'write-zeroes', times: 1, effect: { kind: 'error', when: 'after' } });
+    const job = new MirrorJob({
+      ...{ source, target: targetNode, sync: 'full', clock: REAL_CLOCK, hasIoStatus: true, bufferBytes: 4 * CHUNK },
+      ...{ onSourceError: 'stop', onTargetError: 'stop' },
+    });
+    job.start();
+    while (job.status !== 'ready') {
+      if (job.status === 'paused') job.resume();
+      if (job.status === 'concluded') await job.finished;
+      await turn();
+    }
+    expect([unreadable.hits, torn.hits, late.hits]).toEqual([2, 4, 1]);
+    await job.complete();
+    await job.finished;
+    expect(source.device).toBe(targetNode);
     await expectSame(made);
   });
 
