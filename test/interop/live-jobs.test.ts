@@ -42,7 +42,14 @@ function qcow2(name: string): string {
 /** A guest that writes all over the device and reads back all that it wrote; or reads it back only. */
 async function fio(uri: string, ...more: string[]): Promise<void> {
   const job = ['--name=guest', '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--bsrange=512-64k', '--iodepth=8'];
-  const checks = ['--blockalign=512', '--verify=crc32c', '--do_verify=1', '--verify_fatal=1', ...more];
+  const checks = [
+    '--blockalign=512',
+    '--verify=crc32c',
+    '--verify_state_save=0',
+    '--do_verify=1',
+    '--verify_fatal=1',
+    ...more,
+  ];
   const { status, stdout, stderr } = await run('fio', [...job, ...checks, `--size=${LENGTH}`, '--randseed=7']);
   expect(`${status} ${stderr}${status === 0 ? '' : stdout}`).toBe('0 ');
 }
@@ -130,7 +137,14 @@ describe.skipIf(!haveTools)('a stream from a qcow2 image of qemu-nbd into a raw 
       '--bs=4k',
       '--iodepth=8',
     ];
-    const checks = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', `--offset=${half}`, `--size=${half}`];
+    const checks = [
+      '--verify=crc32c',
+      '--verify_state_save=0',
+      '--do_verify=1',
+      '--verify_fatal=1',
+      `--offset=${half}`,
+      `--size=${half}`,
+    ];
     const ran = await run('fio', [...words, ...checks]);
     expect(`${ran.status} ${ran.stderr}`).toBe('0 ');
     await job.finished;
