@@ -17,6 +17,7 @@ const bundle = await rolldown({
     vmar: 'dist/src/cli/vmar.js',
     'vma-restore': 'dist/src/cli/vma-restore.js',
     worker: 'dist/src/pipeline/worker.js',
+    'qmp-guardian': 'dist/src/cli/qmp-guardian.js',
   },
   platform: 'node',
   external: NATIVE,

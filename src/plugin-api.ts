@@ -4,6 +4,10 @@
 import type { BlockDevice } from './block/device.js';
 
 export type { BlockDevice, BlockExtent, BlockState } from './block/device.js';
+export type { BitmapInfo, BlockNodeInfo, DriveInfo } from './qmp/answers.js';
+export type { BitmapPlace, BlockdevOptions, Step, TransactionAction } from './qmp/commands.js';
+export type { Monitor, MonitorAddress } from './qmp/monitor.js';
+export type { WindowPlan, WindowReport, WindowStep } from './qmp/window-plan.js';
 
 /** The content of clusters that are all zero. */
 export const ZERO = Symbol('zero');
@@ -126,4 +130,87 @@ export interface SourcePlugin {
   accepts(target: string): boolean;
   /** A read-only device; rejects with a VmarError that names the target. */
   open(target: string, options: SourceOptions): Promise<BlockDevice>;
+}
+
+/** A disk of a guest that runs. */
+export interface GuestDisk {
+  /** As for DiskDescription. */
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+export interface GuestSurvey {
+  readonly guestName: string | undefined;
+  /** 16 bytes. */
+  readonly guestUuid: Uint8Array | undefined;
+  readonly disks: readonly GuestDisk[];
+  /** What of the guest is not backed up, and why. */
+  readonly skipped: readonly { readonly name: string; readonly reason: string }[];
+}
+
+/** What a disk's bitmap must be to rest an incremental backup on it, or why there is none. */
+export type BitmapWish = { readonly name: string } | { readonly fullReason: string };
+
+export interface SnapshotWish {
+  /** Granularity of the bitmaps. */
+  readonly clusterSizeBytes: number;
+  /** Untold: this backup can be nobody's parent, so it needs no bitmaps. */
+  readonly bitmaps?: {
+    /** Our own on this guest begin so: none of others is ever touched. */
+    readonly prefix: string;
+    /** Of the bitmap that will follow this backup; begins with `prefix`. */
+    readonly name: string;
+    /** By disk. */
+    readonly previous: ReadonlyMap<string, BitmapWish>;
+  };
+  readonly signal?: AbortSignal;
+}
+
+/** A disk as it was at one moment. */
+export interface SnapshotDisk extends GuestDisk {
+  /** May be discarded: what was discarded takes no more space aside, and cannot be read any more. */
+  readonly device: BlockDevice;
+  /** What changed since the backup that the old bitmap follows. Undefined: all of it is to be read. */
+  readonly changes?: (offsetBytes: number, lengthBytes: number) => Promise<readonly DirtyStretch[]>;
+  /** Why all is to be read although there was a backup before. */
+  readonly fullReason?: string;
+  /** The bitmap that follows this backup, if there is one. */
+  readonly bitmapName?: string;
+}
+
+export interface DirtyStretch {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly dirty: boolean;
+}
+
+/**
+ * - `done`: the backup is durable. The new bitmaps follow it, the old ones go.
+ * - `failed`: it does not exist. The old bitmaps go on, with all that changed meanwhile; the new ones go.
+ * - `spoilt`: as failed, and the old bitmaps were of no use: all bitmaps go.
+ */
+export type SnapshotOutcome = 'done' | 'failed' | 'spoilt';
+
+/** All disks of a guest as they were at one moment. */
+export interface GuestSnapshot {
+  /** In the order of the survey. */
+  readonly disks: readonly SnapshotDisk[];
+  readonly consistency: ConsistencyKind;
+  /** Why the guest was not frozen, though that was wanted. */
+  readonly notFrozen?: string;
+  readonly momentMillis: number;
+  readonly pausedMicros: number;
+  /**
+   * Takes everything away that was put into the guest. Rejects, after doing what it can, if that fails; the next survey
+   * takes the rest away.
+   */
+  end(outcome: SnapshotOutcome): Promise<void>;
+}
+
+/** A guest that runs. Calls: `survey`, then `snapshot`, once each. */
+export interface GuestSource {
+  /** Looks what there is. Takes away what a run that died left in the guest; BusyError if another run is at it. */
+  survey(): Promise<GuestSurvey>;
+  /** If it rejects nothing is left in the guest, as far as could be seen to. */
+  snapshot(wish: SnapshotWish): Promise<GuestSnapshot>;
 }

@@ -5,12 +5,13 @@ import { statSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { FailedError, UsageError } from '../base/errors.js';
 import { type GuestRef, requireGuest } from '../store/backup-id.js';
+import { type GuestFlags, type GuestWish, parseGuestFlags } from './guest-wish.js';
 import { parseCount, parseWait, parseWorkers } from './parse-count.js';
 import { type DiskPair, parseDisks } from './parse-disk.js';
 import { parseLabels } from './parse-labels.js';
 import { parseSize } from './parse-size.js';
 
-export interface BackupFlags {
+export interface BackupFlags extends GuestFlags {
   readonly disk?: readonly string[];
   readonly config?: readonly string[];
   readonly output?: string;
@@ -22,7 +23,6 @@ export interface BackupFlags {
   readonly wait?: string | true;
   readonly forceShare?: boolean;
   readonly workers?: string;
-  readonly qmp?: string;
   readonly bitmap?: readonly string[];
 }
 
@@ -44,6 +44,8 @@ export interface BackupWish {
   readonly waitSeconds: number;
   readonly forceShare: boolean;
   readonly workers?: number;
+  /** A guest that runs; then `disks` is empty. */
+  readonly live?: GuestWish;
 }
 
 const DEFAULT_LEVEL = 1;
@@ -52,11 +54,12 @@ const MOST_LEVEL = 22;
 const LAST_SECOND = 253402300799;
 
 export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
-  if (flags.qmp !== undefined || flags.bitmap !== undefined) {
-    throw new FailedError('not-yet', 'backups of running guests (--qmp, --bitmap) come with a later version', {
-      advice: 'Stop the guest and give its images with --disk NAME=IMAGE.',
+  if (flags.bitmap !== undefined) {
+    throw new FailedError('not-yet', 'bitmaps of NBD exports (--bitmap) come with a later version', {
+      advice: 'Back up the running guest itself with --qmp SOCKET.',
     });
   }
+  const live = parseGuestFlags(flags);
   const wish = {
     guest: requireGuest(guestText),
     disks: parseDisks(flags.disk ?? [], 'NAME=IMAGE'),
@@ -70,9 +73,18 @@ export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
     waitSeconds: parseWait(flags.wait),
     forceShare: flags.forceShare === true,
     ...parseWorkers(flags.workers),
+    ...(live === undefined ? {} : { live }),
   };
-  if (wish.disks.length === 0) {
-    throw new UsageError('no-disks', 'no disk was given', { advice: 'Give each with --disk NAME=IMAGE.' });
+  if (live !== undefined && (wish.disks.length > 0 || wish.forceShare)) {
+    throw new UsageError('disks-and-guest', 'a running guest names its disks itself', {
+      object: wish.forceShare ? '--force-share' : '--disk',
+      advice: 'Choose among them with --include NAME and --exclude NAME.',
+    });
+  }
+  if (live === undefined && wish.disks.length === 0) {
+    throw new UsageError('no-disks', 'no disk was given', {
+      advice: 'Give each with --disk NAME=IMAGE, or a running guest with --qmp SOCKET.',
+    });
   }
   if (wish.labels.size > 0 && wish.target.kind !== 'datastore') {
     throw new UsageError('no-labels-here', 'labels are kept beside a backup in a datastore; an archive has none', {

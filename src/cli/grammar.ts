@@ -73,7 +73,13 @@ function defineBackup(program: Command, action: Action): void {
     .option('--wait [=seconds]', 'wait while another backup of the guest runs (default: forever)')
     .option('--force-share', 'read images although another process has them locked')
     .option('--workers <number>', 'threads (default: one a core)')
-    .addOption(new Option('--qmp <socket>').hideHelp())
+    .option('--qmp <socket>', 'back up the running guest whose QEMU has this monitor')
+    .option('--libvirt <domain>', 'the same, where libvirt has the monitor')
+    .option('--agent <socket>', "the guest agent's socket: freeze the guest's file systems for the moment")
+    .option('--fleece <dir>', 'where the guest puts aside what it changes meanwhile (default: /var/tmp)')
+    .option('--include <name>', 'only this disk of the guest; repeatable', collect)
+    .option('--exclude <name>', 'not this disk of the guest; repeatable', collect)
+    .option('--paranoid', 'read all of the disks though a bitmap says what changed')
     .addOption(new Option('--bitmap <name=bitmap>').argParser(collect).hideHelp());
   action(command, () => import('./commands/backup.js'), only);
 }

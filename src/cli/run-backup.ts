@@ -9,17 +9,17 @@ import { openDatastoreVault } from '../archive/datastore-vault.js';
 import { createMachine, type Machine } from '../archive/machine.js';
 import type { Vault } from '../archive/vault.js';
 import { REAL_CLOCK } from '../base/clock.js';
-import { EXIT, type ExitStatus, InterruptedError } from '../base/errors.js';
+import { DamageError, EXIT, type ExitStatus, InterruptedError } from '../base/errors.js';
 import { BackupJob } from '../jobs/backup-job.js';
-import type { BackupDescription, DumpResult } from '../plugin-api.js';
+import type { BackupDescription, DumpResult, SnapshotOutcome } from '../plugin-api.js';
 import type { Datastore } from '../store/datastore.js';
+import { type BackupInput, openImages } from './backup-input.js';
 import { tellBackup } from './backup-report.js';
 import type { BackupWish } from './backup-wish.js';
 import type { Context } from './context.js';
 import { openStore } from './open-store.js';
 import { Progress } from './progress.js';
 import { secondsSinceStart } from './seconds.js';
-import { type OpenSource, openSources } from './sources.js';
 
 type Configs = BackupDescription['configs'];
 
@@ -36,7 +36,13 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
     const stop = new AbortController();
     const work = async (): Promise<DumpResult> => {
       const vault = await openVault(wish, store, stop.signal);
-      return await backUp(context, wish, configs, vault, machine, stop.signal);
+      const { live } = wish;
+      const openInput = async () => {
+        if (live === undefined) return await openImages(context, wish, stop.signal);
+        const { openGuest } = await import('./guest-input.js');
+        return await openGuest(context, wish, live, store, clusterSizeBytes, stop.signal);
+      };
+      return await backUp(context, wish, configs, vault, machine, openInput, stop.signal);
     };
     const result = await context.interrupts.during(() => stop.abort(), work);
     tellBackup(context, wish, result, secondsSinceStart());
@@ -63,54 +69,47 @@ async function backUp(
   configs: Configs,
   vault: Vault,
   machine: Machine,
+  openInput: () => Promise<BackupInput>,
   signal: AbortSignal,
 ): Promise<DumpResult> {
-  const sources: OpenSource[] = [];
   const progress = new Progress(context.output, 'backing up');
+  let input: BackupInput | undefined;
+  let outcome: SnapshotOutcome = 'failed';
   let started = false;
   try {
-    await openSources(context, wish, sources, signal);
+    input = await openInput();
     if (signal.aborted) throw new InterruptedError();
+    const sink = new ArchiveSink(vault, machine);
+    input.startsInto?.(sink);
+    const { guest, timeSeconds, labels } = wish;
     const job = new BackupJob({
-      disks: sources.map(({ device }) => ({ device })),
-      sink: new ArchiveSink(vault, machine),
-      description: describe(wish, sources, configs),
-      speedBytesPerSecond: wish.speedBytesPerSecond,
-      clock: REAL_CLOCK,
+      ...{ disks: input.disks, sink, clock: REAL_CLOCK, speedBytesPerSecond: wish.speedBytesPerSecond },
+      description: {
+        ...{ namespace: guest.namespace, guestId: guest.guestId, timeSeconds, configs, labels },
+        ...input.description,
+      },
       onProgress: ({ doneBytes }) => progress.setDone(doneBytes),
     });
     progress.addTotal(job.progress().totalBytes);
     signal.addEventListener('abort', () => job.cancel(), { once: true });
     started = true;
-    return await job.run();
+    const result = await job.run();
+    outcome = 'done';
+    return result;
   } catch (error) {
+    // What a bitmap rests on is damaged: the next backup must not rest on it again.
+    if (error instanceof DamageError) outcome = 'spoilt';
     // A job that ran has aborted it.
     if (!started) await vault.abort();
     throw error;
   } finally {
     progress.end();
-    for (const { device } of sources) await device.close();
+    await input?.close(outcome).catch((error: unknown) => tellLeftovers(context, error));
   }
 }
 
-function describe(wish: BackupWish, sources: readonly OpenSource[], configs: Configs): BackupDescription {
-  const { guest, disks, timeSeconds, forceShare, labels } = wish;
-  const isShared = (source: OpenSource): boolean => forceShare && source.kind === 'image';
-  // Nobody wrote to the images, unless a lock was passed over; what an NBD server does, nobody knows.
-  const isOffline = sources.every((source) => source.kind === 'image' && !isShared(source));
-  return {
-    namespace: guest.namespace,
-    guestId: guest.guestId,
-    timeSeconds,
-    source: sources.find(({ kind }) => kind !== 'image')?.kind ?? 'image',
-    consistency: isOffline ? 'offline' : 'crash',
-    disks: disks.map(({ name }, index) => ({
-      name,
-      kind: 'disk' as const,
-      sizeBytes: sources[index]!.device.lengthBytes,
-      forceShared: isShared(sources[index]!),
-    })),
-    configs,
-    labels,
-  };
+/** The backup is made, or has failed for a reason of its own. */
+function tellLeftovers({ log }: Context, error: unknown): void {
+  const why = error instanceof Error ? error.message : String(error);
+  log.warn(`something may be left in the guest; the next backup takes it away: ${why}`);
 }

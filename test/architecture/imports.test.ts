@@ -21,7 +21,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   nbd: ['block', ...BLOCKS],
   qmp: BLOCKS,
   pipeline: BLOCKS,
-  'plugin-api': ['block', ...BLOCKS],
+  'plugin-api': ['block', 'qmp', ...BLOCKS],
   jobs: JOBS,
   store: STORE,
   archive: ARCHIVE,

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// The directory of one run: the fleecing files, the socket of the export, and a lock that says that the run lives.
+
+import { chown, type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join } from 'node:path';
+import { FailedError, systemErrorCode, UsageError } from '../../src/base/errors.js';
+import { flock } from '../../src/base/syscalls.js';
+import { isRunDirectory } from './names.js';
+
+const LOCK = 'lock';
+/** What a socket's address holds. */
+const MOST_SOCKET_PATH_BYTES = 107;
+
+/** Whose QEMU it is: it must be able to open our files when we are root and it is not. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export class RunDirectory {
+  readonly path: string;
+  readonly #lock: FileHandle;
+  readonly #owner: Owner | undefined;
+
+  private constructor(path: string, lock: FileHandle, owner: Owner | undefined) {
+    this.path = path;
+    this.#lock = lock;
+    this.#owner = owner;
+  }
+
+  /** Makes it, for nobody else to look into, and takes the lock. */
+  static async make(base: string, name: string, owner: Owner | undefined): Promise<RunDirectory> {
+    const path = join(base, name);
+    if (Buffer.byteLength(join(path, 'nbd')) > MOST_SOCKET_PATH_BYTES) {
+      throw new UsageError(
+        'fleece-path-too-long',
+        'the path of the fleecing directory is too long for a socket in it',
+        {
+          object: base,
+          expected: `at most ${MOST_SOCKET_PATH_BYTES} bytes with ${name}/nbd`,
+        },
+      );
+    }
+    try {
+      await mkdir(path, { mode: 0o700 });
+      const lock = await open(join(path, LOCK), 'wx', 0o600);
+      flock(lock.fd, 'exclusive', { wait: false });
+      const made = new RunDirectory(path, lock, owner);
+      await made.#give(path);
+      await made.#give(join(path, LOCK));
+      return made;
+    } catch (error) {
+      throw unusable(base, error);
+    }
+  }
+
+  get lockPath(): string {
+    return join(this.path, LOCK);
+  }
+
+  get socketPath(): string {
+    return join(this.path, 'nbd');
+  }
+
+  /** A sparse file of that length. */
+  async makeFleece(disk: number, lengthBytes: number): Promise<string> {
+    const path = join(this.path, `fleece${disk}`);
+    try {
+      const file = await open(path, 'wx', 0o600);
+      try {
+        await file.truncate(lengthBytes);
+        if ((await file.stat()).blocks * 512 > lengthBytes / 2 + 65536) throw notSparse(this.path);
+      } finally {
+        await file.close();
+      }
+      await this.#give(path);
+      return path;
+    } catch (error) {
+      throw unusable(this.path, error);
+    }
+  }
+
+  async #give(path: string): Promise<void> {
+    if (this.#owner !== undefined) await chown(path, this.#owner.uid, this.#owner.gid);
+  }
+
+  /** The files go, the lock last. */
+  async remove(): Promise<void> {
+    await removeFiles(this.path);
+    await this.#lock.close();
+  }
+}
+
+/** The owner of the monitor's socket, if files must be handed to it. */
+export async function ownerOf(socketPath: string, uid: number | undefined): Promise<Owner | undefined> {
+  if (uid !== 0) return undefined;
+  const owner = await stat(socketPath).catch(() => undefined);
+  return owner === undefined || owner.uid === 0 ? undefined : { uid: owner.uid, gid: owner.gid };
+}
+
+/** Whether the run that made the directory of this lock lives. */
+export async function isAlive(lockPath: string): Promise<boolean> {
+  try {
+    const lock = await open(lockPath, 'r');
+    try {
+      return !flock(lock.fd, 'exclusive', { wait: false });
+    } finally {
+      await lock.close();
+    }
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+/** Removes what a run that died left. Does nothing to a path that no run can have made. */
+export async function removeDead(lockPath: string): Promise<void> {
+  const path = dirname(lockPath);
+  if (isAbsolute(path) && basename(lockPath) === LOCK && isRunDirectory(basename(path))) await removeFiles(path);
+}
+
+async function removeFiles(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+}
+
+function unusable(directory: string, error: unknown): unknown {
+  const code = systemErrorCode(error);
+  if (code === undefined || error instanceof FailedError) return error;
+  const why: Readonly<Record<string, string>> = {
+    ENOENT: 'it does not exist',
+    ENOTDIR: 'it is no directory',
+    EACCES: 'it may not be written to',
+    EROFS: 'it may not be written to',
+    ENOSPC: 'it is full',
+    EFBIG: 'its file system does not take files as large as the disk',
+  };
+  const message = why[code] ?? (error instanceof Error ? error.message : code);
+  return new FailedError('fleece-unusable', `the fleecing directory cannot be used: ${message}`, {
+    object: directory,
+    advice: 'Give another one with --fleece DIR, on a file system with sparse files.',
+    cause: error,
+  });
+}
+
+function notSparse(directory: string): FailedError {
+  return new FailedError('fleece-not-sparse', 'the fleecing directory is on a file system without sparse files', {
+    object: directory,
+    advice: 'Give another one with --fleece DIR.',
+  });
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+// One snapshot of a guest: filters in, exports out, and everything away again at its end.
+//
+// The order, and why:
+// 1. RUN_NODE keeps other runs out. Fleecing files and filters are made; they touch nothing yet.
+// 2. The new bitmaps begin.
+// 3. The window: the filters go under the guest's devices. That is the moment. The guest stands still only here.
+// 4. The old bitmaps stop. Until then they recorded too much, which costs reading and nothing else.
+// 5. Snapshot nodes and exports. (A snapshot node cannot be there before the filter is used.)
+// The monitor is held in 1–2 and 4–5 and by the guardian in 3; then it is free until the end.
+
+import { BusyError, FailedError } from '../../src/base/errors.js';
+import type {
+  ConsistencyKind,
+  GuestSnapshot,
+  Monitor,
+  SnapshotDisk,
+  SnapshotOutcome,
+  SnapshotWish,
+  WindowPlan,
+  WindowReport,
+} from '../../src/plugin-api.js';
+import { type BitmapPlan, beginBitmaps, type DiskBitmaps, endBitmaps, planBitmaps, stopOldBitmaps } from './bitmaps.js';
+import type { FoundDisk } from './find-disks.js';
+import { insertionSteps } from './insertion.js';
+import { RUN_NODE, RunNames } from './names.js';
+import { type Owner, ownerOf, RunDirectory } from './run-directory.js';
+import type { ExportDevice, QemuHost, QemuOptions } from './source-qemu.js';
+import { guestBusy, sweep } from './sweep.js';
+
+/** After so long a guest's write waits no longer for the fleecing file: the snapshot breaks, and with it the backup. */
+const CBW_TIMEOUT_SECONDS = 45;
+const WINDOW_COMMAND_MILLIS = 20_000;
+/** A little more than a backup opens for each disk. */
+const CONNECTIONS_PER_DISK = 6;
+
+/** If it rejects nothing is left in the guest, as far as could be seen to. */
+export async function takeSnapshot(
+  host: QemuHost,
+  options: QemuOptions,
+  disks: readonly FoundDisk[],
+  wish: SnapshotWish,
+): Promise<GuestSnapshot> {
+  const snapshot = new Snapshot(host, options, disks, wish);
+  try {
+    return await snapshot.take();
+  } catch (error) {
+    await snapshot.end('failed').catch((second: unknown) => {
+      host.log.warn(`something may be left in the guest; the next backup takes it away: ${messageOf(second)}`);
+    });
+    throw error;
+  }
+}
+
+class Snapshot {
+  readonly #host: QemuHost;
+  readonly #options: QemuOptions;
+  readonly #disks: readonly FoundDisk[];
+  readonly #wish: SnapshotWish;
+  readonly #names: RunNames;
+  #directory: RunDirectory | undefined;
+  /** We are the run that RUN_NODE stands for: what is there is ours to take away. */
+  #isInside = false;
+  #bitmaps: readonly DiskBitmaps[] = [];
+  #devices: ExportDevice[] = [];
+
+  constructor(host: QemuHost, options: QemuOptions, disks: readonly FoundDisk[], wish: SnapshotWish) {
+    this.#host = host;
+    this.#options = options;
+    this.#disks = disks;
+    this.#wish = wish;
+    this.#names = new RunNames(options.guest);
+  }
+
+  async take(): Promise<GuestSnapshot> {
+    const { signal } = this.#wish;
+    const plans = await this.#withMonitor((monitor) => this.#prepare(monitor), signal);
+    const report = await this.#host.runWindow(this.#window(), signal);
+    await this.#withMonitor((monitor) => this.#open(monitor), signal);
+    const disks: SnapshotDisk[] = [];
+    for (const at of this.#disks.keys()) disks.push(await this.#openDisk(at, plans[at]));
+    return { disks, ...told(report), end: (outcome) => this.end(outcome) };
+  }
+
+  async #prepare(monitor: Monitor): Promise<readonly BitmapPlan[]> {
+    const owner = await this.#owner();
+    this.#directory = await RunDirectory.make(this.#options.fleeceDirectory, this.#names.directory, owner);
+    await this.#enter(monitor, this.#directory.lockPath);
+    for (const [at, { node, sizeBytes }] of this.#disks.entries()) {
+      const filename = await this.#directory.makeFleece(at, sizeBytes);
+      const fleece = this.#names.of('fleece', at);
+      await monitor.execute('blockdev-add', { driver: 'file', 'node-name': fleece, filename, discard: 'unmap' });
+      await monitor.execute('blockdev-add', {
+        driver: 'copy-before-write',
+        'node-name': this.#names.of('cbw', at),
+        file: node.nodeName,
+        target: fleece,
+        discard: 'unmap',
+        'on-cbw-error': 'break-snapshot',
+        'cbw-timeout': CBW_TIMEOUT_SECONDS,
+      });
+    }
+    return await this.#beginBitmaps(monitor);
+  }
+
+  async #beginBitmaps(monitor: Monitor): Promise<readonly BitmapPlan[]> {
+    const { bitmaps, clusterSizeBytes } = this.#wish;
+    if (bitmaps === undefined) return [];
+    // As they are now, not as the survey found them: it holds no lock.
+    const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
+    const plans = this.#disks.map(({ name, node }) => {
+      const now = nodes.find(({ nodeName }) => nodeName === node.nodeName) ?? node;
+      return planBitmaps(now, bitmaps.prefix, bitmaps.previous.get(name));
+    });
+    this.#bitmaps = plans.map(({ disk }) => disk);
+    await beginBitmaps(monitor, plans, bitmaps.name, clusterSizeBytes);
+    return plans;
+  }
+
+  /** Of two runs that come at the same time QEMU lets in one. */
+  async #enter(monitor: Monitor, lockPath: string): Promise<void> {
+    try {
+      const lock = { driver: 'file', 'node-name': RUN_NODE, filename: lockPath, 'read-only': true } as const;
+      await monitor.execute('blockdev-add', lock);
+      this.#isInside = true;
+    } catch (error) {
+      if (error instanceof FailedError && /duplicate|already/i.test(error.message)) throw guestBusy(monitor.name);
+      if (error instanceof FailedError && error.code === 'qmp-command-failed') throw notReachable(error, lockPath);
+      throw error;
+    }
+  }
+
+  #window(): WindowPlan {
+    const { address, agent } = this.#options;
+    const steps = insertionSteps(this.#disks, (at) => this.#names.of('cbw', at));
+    return {
+      monitor: address,
+      ...(agent === undefined ? {} : { agent }),
+      // Raw nodes change all at one moment, and QEMU holds their requests back meanwhile.
+      pause: this.#disks.some(({ insertion }) => insertion.kind === 'device'),
+      mark: this.#names.of('mark'),
+      steps,
+      commandMillis: WINDOW_COMMAND_MILLIS,
+    };
+  }
+
+  async #open(monitor: Monitor): Promise<void> {
+    await stopOldBitmaps(monitor, this.#bitmaps);
+    await this.#startServer(monitor);
+    for (const [at, { node }] of this.#disks.entries()) {
+      const access = this.#names.of('access', at);
+      const file = this.#names.of('cbw', at);
+      await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file, discard: 'unmap' });
+      const previous = this.#bitmaps[at]?.previous;
+      await monitor.execute('block-export-add', {
+        type: 'nbd',
+        id: this.#names.of('export', at),
+        'node-name': access,
+        name: `disk${at}`,
+        // For discards: see SnapshotDisk.device.
+        writable: true,
+        ...(previous === undefined ? {} : { bitmaps: [{ node: node.nodeName, name: previous }] }),
+      });
+    }
+  }
+
+  async #startServer(monitor: Monitor): Promise<void> {
+    const addr = { type: 'unix' as const, data: { path: this.#need.socketPath } };
+    const connections = CONNECTIONS_PER_DISK * this.#disks.length;
+    try {
+      await monitor.execute('nbd-server-start', { addr, 'max-connections': connections });
+    } catch (error) {
+      if (!(error instanceof FailedError && /already running/i.test(error.message))) throw error;
+      throw new BusyError('nbd-in-use', "QEMU's NBD server is in use by another program, and it has only one", {
+        object: monitor.name,
+        advice: 'Wait for the other backup or migration to end, or stop it with nbd-server-stop.',
+      });
+    }
+  }
+
+  async #openDisk(at: number, plan: BitmapPlan | undefined): Promise<SnapshotDisk> {
+    const { name, sizeBytes } = this.#disks[at]!;
+    const { signal, bitmaps } = this.#wish;
+    const bitmap = plan?.disk.previous;
+    const device = await this.#host.openExport(
+      `nbd+unix:///disk${at}?socket=${encodeURIComponent(this.#need.socketPath)}`,
+      {
+        name: `${name} of ${this.#options.guest}`,
+        ...(bitmap === undefined ? {} : { bitmap }),
+        ...(signal === undefined ? {} : { signal }),
+      },
+    );
+    this.#devices.push(device);
+    if (device.lengthBytes !== sizeBytes) throw resized(name, sizeBytes, device.lengthBytes);
+    const fullReason = plan?.disk.fullReason;
+    return {
+      ...{ name, sizeBytes, device },
+      ...(bitmap === undefined ? {} : { changes: (offset, length) => device.dirtyStatus(offset, length) }),
+      ...(fullReason === undefined ? {} : { fullReason }),
+      ...(bitmaps === undefined ? {} : { bitmapName: bitmaps.name }),
+    };
+  }
+
+  async end(outcome: SnapshotOutcome): Promise<void> {
+    for (const device of this.#devices.splice(0)) await device.close();
+    try {
+      if (this.#isInside) await this.#withMonitor((monitor) => this.#takeAway(monitor, outcome), undefined);
+    } finally {
+      await this.#directory?.remove();
+      this.#directory = undefined;
+    }
+  }
+
+  async #takeAway(monitor: Monitor, outcome: SnapshotOutcome): Promise<void> {
+    await sweep(monitor, async () => {
+      const { bitmaps } = this.#wish;
+      if (bitmaps !== undefined) await endBitmaps(monitor, this.#bitmaps, bitmaps.name, outcome);
+    });
+    this.#isInside = false;
+  }
+
+  async #withMonitor<T>(work: (monitor: Monitor) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const monitor = await this.#host.openMonitor(this.#options.address, signal);
+    try {
+      return await work(monitor);
+    } finally {
+      await monitor.close();
+    }
+  }
+
+  async #owner(): Promise<Owner | undefined> {
+    const { address } = this.#options;
+    return address.kind === 'socket' ? await ownerOf(address.path, this.#host.uid) : undefined;
+  }
+
+  get #need(): RunDirectory {
+    return this.#directory!;
+  }
+}
+
+function told(report: WindowReport): Omit<GuestSnapshot, 'disks' | 'end'> {
+  const consistency: ConsistencyKind = report.frozen ? 'agent-frozen' : 'crash';
+  const { notFrozen, momentMillis, pausedMicros } = report;
+  return { consistency, momentMillis, pausedMicros, ...(notFrozen === undefined ? {} : { notFrozen }) };
+}
+
+function notReachable(error: FailedError, path: string): FailedError {
+  return new FailedError('fleece-not-reachable', `QEMU cannot open files in the fleecing directory: ${error.message}`, {
+    object: path,
+    advice: 'Give a directory that QEMU, as its user and under its AppArmor or SELinux rules, may use: --fleece DIR.',
+    cause: error,
+  });
+}
+
+function resized(name: string, expected: number, found: number): FailedError {
+  return new FailedError('resized', `disk ${name} was resized while its backup began`, {
+    object: name,
+    expected: `${expected} bytes`,
+    found: `${found} bytes`,
+    advice: 'Back up again.',
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// Takes away what runs put into a guest, looking at what is there and not at what should be: so it serves at the end of a
+// run, after a failure in the middle of anything, and for what a run that was killed left behind. It may be called again.
+
+import { REAL_CLOCK } from '../../src/base/clock.js';
+import { BusyError, FailedError } from '../../src/base/errors.js';
+import type { Monitor, Step } from '../../src/plugin-api.js';
+import { driveStep, rawOptions, reopenStep } from './insertion.js';
+import { hasRole, isOurs, RUN_NODE } from './names.js';
+import { isAlive, removeDead } from './run-directory.js';
+
+const EXPORT_GONE_MILLIS = 30_000;
+const POLL_MILLIS = 20;
+
+/**
+ * Takes away what a run that died left. False: there was nothing.
+ * @throws BusyError if the run is alive
+ */
+export async function sweepDead(monitor: Monitor): Promise<boolean> {
+  const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
+  const ours = nodes.filter(({ nodeName }) => isOurs(nodeName));
+  if (ours.length === 0) return false;
+  const lockPath = ours.find(({ nodeName }) => nodeName === RUN_NODE)?.fileName;
+  if (lockPath !== undefined && (await isAlive(lockPath))) throw guestBusy(monitor.name);
+  if (ours.some(({ nodeName }) => hasRole(nodeName, 'mark'))) await letRun(monitor);
+  await sweep(monitor);
+  if (lockPath !== undefined) await removeDead(lockPath);
+  return true;
+}
+
+/** The guardian itself was killed while the guest stood still. */
+async function letRun(monitor: Monitor): Promise<void> {
+  const { status } = await monitor.execute('query-status', {});
+  if (status === 'paused') await monitor.execute('cont', {});
+}
+
+/**
+ * Exports, the server, snapshot nodes, filters, fleecing nodes: in this order, as each holds on to the next. Then, after
+ * `beforeLeaving`, RUN_NODE, which keeps other runs out until all is gone.
+ */
+export async function sweep(monitor: Monitor, beforeLeaving?: () => Promise<void>): Promise<void> {
+  const exports = await monitor.execute('query-block-exports', {});
+  const ours = exports.filter(({ id }) => isOurs(id));
+  for (const { id, shuttingDown } of ours) {
+    if (!shuttingDown) await monitor.execute('block-export-del', { id, mode: 'hard' });
+  }
+  await untilExportsAreGone(monitor);
+  const others = exports.some(({ id, type }) => type === 'nbd' && !isOurs(id));
+  // Whoever holds RUN_NODE has started the server; that it never was is no fault.
+  if (!others) await tolerant(monitor, { execute: 'nbd-server-stop', arguments: {} });
+  const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
+  const names = nodes.map(({ nodeName }) => nodeName).filter(isOurs);
+  const remove = async (wanted: readonly string[]) => {
+    for (const name of wanted) await monitor.execute('blockdev-del', { 'node-name': name });
+  };
+  await remove(names.filter((name) => hasRole(name, 'access')));
+  await takeFiltersOut(monitor);
+  await remove(names.filter((name) => hasRole(name, 'cbw')));
+  await remove(names.filter((name) => hasRole(name, 'fleece') || hasRole(name, 'mark')));
+  await beforeLeaving?.();
+  await remove(names.filter((name) => name === RUN_NODE));
+}
+
+async function untilExportsAreGone(monitor: Monitor): Promise<void> {
+  const end = REAL_CLOCK.monotonicMillis() + EXPORT_GONE_MILLIS;
+  for (;;) {
+    const left = (await monitor.execute('query-block-exports', {})).filter(({ id }) => isOurs(id));
+    if (left.length === 0) return;
+    if (REAL_CLOCK.monotonicMillis() > end) {
+      throw new FailedError('export-stays', 'QEMU did not end an export of a backup', { object: monitor.name });
+    }
+    await REAL_CLOCK.sleep(POLL_MILLIS);
+  }
+}
+
+/** Whoever uses one of our filters gets what is below it. */
+async function takeFiltersOut(monitor: Monitor): Promise<void> {
+  const { edges } = await monitor.execute('x-debug-query-block-graph', {});
+  const below = new Map(
+    edges
+      .filter(({ name, parent }) => name === 'file' && hasRole(parent, 'cbw'))
+      .map((edge) => [edge.parent, edge.child]),
+  );
+  if (below.size === 0) return;
+  for (const { qdev, inserted } of await monitor.execute('query-block', {})) {
+    const image = below.get(inserted?.nodeName ?? '');
+    if (image === undefined || qdev === undefined) continue;
+    await run(monitor, driveStep(qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}`, image));
+  }
+  const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
+  const tops = edges.flatMap(({ parent, child, name }) => {
+    const top = nodes.find(({ nodeName, driver }) => nodeName === parent && driver === 'raw');
+    const image = below.get(child);
+    return name === 'file' && top !== undefined && image !== undefined ? [rawOptions(top, image)] : [];
+  });
+  if (tops.length > 0) await run(monitor, reopenStep(tops));
+}
+
+async function run(monitor: Monitor, step: Step): Promise<void> {
+  await monitor.execute(step.execute, step.arguments as never);
+}
+
+/** QEMU may refuse. */
+async function tolerant(monitor: Monitor, step: Step): Promise<void> {
+  try {
+    await run(monitor, step);
+  } catch (error) {
+    if (!(error instanceof FailedError && error.code === 'qmp-command-failed')) throw error;
+  }
+}
+
+export function guestBusy(object: string): BusyError {
+  return new BusyError('guest-busy', 'another vmar is backing up this guest', {
+    object,
+    advice: 'Wait for it to end.',
+  });
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// Both ends of the guardian: a process of its own that does what is done while a guest stands still, so that no end of
+// the backup, not even kill -9, leaves a guest paused or frozen.
+//
+// The plan goes in as one line, the report comes back as one line. As soon as the pipe to the guardian closes, it takes
+// back what it did, continues and thaws, and ends.
+
+import { spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import { BusyError, FailedError, InterruptedError } from '../base/errors.js';
+import { count, flag, maybe, member, record, text } from './decode.js';
+import { LineSplitter, parseLine } from './json-lines.js';
+import { runWindow } from './window.js';
+import type { WindowPlan, WindowReport } from './window-plan.js';
+
+/** In the guardian's process. Resolves when it may end. */
+export async function guard(input: Readable, output: Writable, stop: AbortController): Promise<void> {
+  const splitter = new LineSplitter();
+  const plan = await new Promise<WindowPlan | undefined>((resolve) => {
+    input.on('data', (bytes: Buffer) => {
+      const [line] = splitter.push(bytes);
+      // It comes from our own program.
+      if (line !== undefined) resolve(parseLine(line) as WindowPlan);
+    });
+    const end = () => {
+      stop.abort();
+      resolve(undefined);
+    };
+    input.on('end', end).on('error', end).on('close', end);
+  });
+  if (plan === undefined) return;
+  const { report, thawed } = await runWindow(plan, stop.signal);
+  output.on('error', () => {});
+  output.write(`${JSON.stringify(report)}\n`);
+  await thawed;
+}
+
+/**
+ * Starts a guardian and has it do the plan.
+ * @throws what kept the steps from being done, FailedError 'guardian-lost', InterruptedError; then none is in effect, as
+ * far as could be seen to
+ */
+export async function runGuarded(script: string, plan: WindowPlan, signal?: AbortSignal): Promise<WindowReport> {
+  if (signal?.aborted) throw new InterruptedError();
+  // In a session of its own: what ends our process group does not end it.
+  const child = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] });
+  const splitter = new LineSplitter();
+  const onAbort = () => child.stdin.end();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    const line = await new Promise<Buffer>((resolve, reject) => {
+      child.stdin.on('error', () => {});
+      child.stdout.on('data', (bytes: Buffer) => {
+        for (const one of splitter.push(bytes)) resolve(one);
+      });
+      child.on('error', (error) => reject(guardianLost(error.message)));
+      child.on('close', (status, killed) => reject(guardianLost(`it ended with ${killed ?? `status ${status}`}`)));
+      child.stdin.write(`${JSON.stringify(plan)}\n`);
+    });
+    const report = decodeReport(parseLine(line));
+    if (signal?.aborted) throw new InterruptedError();
+    if (report.error !== undefined) throw asError(report.error);
+    return report;
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+    // It may live on for as long as a thaw takes.
+    child.stdin.end();
+    child.unref();
+    child.stdout.destroy();
+  }
+}
+
+function decodeReport(value: unknown): WindowReport {
+  const report = record(value, 'the report');
+  const error = maybe(report, 'error', record, '');
+  const notFrozen = maybe(report, 'notFrozen', text, '');
+  return {
+    ...(error === undefined
+      ? {}
+      : {
+          error: {
+            code: member(error, 'code', text, ''),
+            message: member(error, 'message', text, ''),
+            object: member(error, 'object', text, ''),
+          },
+        }),
+    ...(notFrozen === undefined ? {} : { notFrozen }),
+    frozen: member(report, 'frozen', flag, ''),
+    pausedMicros: member(report, 'pausedMicros', count, ''),
+    momentMillis: member(report, 'momentMillis', count, ''),
+  };
+}
+
+function asError({ code, message, object }: NonNullable<WindowReport['error']>): Error {
+  if (code === 'interrupted') return new InterruptedError();
+  if (code === 'qmp-busy') return new BusyError(code, message, { object });
+  return new FailedError(code, message, { object });
+}
+
+function guardianLost(why: string): FailedError {
+  return new FailedError('guardian-lost', `the process that watches over the guest was lost: ${why}`, {
+    advice: 'Check that the guest runs; the next backup of it clears up.',
+  });
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// A guest that writes all the time, and knows what its disks held after each of its writes.
+
+import { type FileHandle, open } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Random, seededRandom } from '../base/random.js';
+
+const BLOCK = 4096;
+
+interface Written {
+  readonly disk: number;
+  readonly at: number;
+  readonly lengthBytes: number;
+}
+
+/**
+ * Writes one after another, to one disk or another, each with its own number in every eight bytes. So a disk that is as
+ * it was at one moment tells which one.
+ */
+export class LiveWriter {
+  readonly #random: Random;
+  readonly #sizes: readonly number[];
+  readonly #log: Written[] = [];
+  #files: FileHandle[] = [];
+  #running: Promise<void> | undefined;
+  #stop = false;
+
+  constructor(seed: number, sizes: readonly number[]) {
+    this.#random = seededRandom(seed);
+    this.#sizes = sizes;
+  }
+
+  /** How many writes were acknowledged. */
+  get writes(): number {
+    return this.#log.length;
+  }
+
+  async start(mounts: Iterable<string>): Promise<void> {
+    this.#files = [];
+    for (const mount of mounts) this.#files.push(await open(mount, 'r+'));
+    this.#stop = false;
+    this.#running = this.#run();
+    this.#running.catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    this.#stop = true;
+    await this.#running;
+    for (const file of this.#files) await file.close();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stop) {
+      await this.write();
+      // Else everything is dirty at once, and nothing is proven of what stays clean.
+      if (this.#random.oneIn(2)) await delay(2);
+    }
+  }
+
+  async write(): Promise<void> {
+    const disk = this.#random.integer(0, this.#sizes.length - 1);
+    const blocks = this.#random.integer(1, 8);
+    const at = this.#random.integer(0, this.#sizes[disk]! / BLOCK - blocks) * BLOCK;
+    const written = { disk, at, lengthBytes: blocks * BLOCK };
+    await this.#files[disk]!.write(stamped(this.#log.length + 1, written.lengthBytes), 0, written.lengthBytes, at);
+    this.#log.push(written);
+  }
+
+  /** What the disks held after so many writes. */
+  contents(writes: number): Buffer[] {
+    const disks = this.#sizes.map((size) => Buffer.alloc(size));
+    for (const [index, { disk, at, lengthBytes }] of this.#log.slice(0, writes).entries()) {
+      stamped(index + 1, lengthBytes).copy(disks[disk]!, at);
+    }
+    return disks;
+  }
+}
+
+function stamped(number: number, lengthBytes: number): Buffer {
+  const stamp = Buffer.alloc(8);
+  stamp.writeBigUInt64LE(BigInt(number));
+  return Buffer.alloc(lengthBytes, stamp);
+}
+
+/** The last write that is seen in any of the disks. */
+export function lastWrite(disks: readonly Buffer[]): number {
+  let last = 0;
+  for (const disk of disks) {
+    for (let at = 0; at < disk.length; at += BLOCK) last = Math.max(last, Number(disk.readBigUInt64LE(at)));
+  }
+  return last;
+}
