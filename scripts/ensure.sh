@@ -27,7 +27,7 @@ case "${1:-}" in
     ;;
   bench)
     must='e2fsprogs:mke2fs e2fsprogs:debugfs zstd:zstd time:/usr/bin/time'
-    optional='borgbackup:borg restic:restic'
+    optional='borgbackup:borg restic:restic qemu-utils:qemu-nbd fio:fio libnbd-bin:nbdcopy'
     ;;
   *)
     echo "usage: scripts/ensure.sh test|bench|demo" >&2

@@ -55,14 +55,7 @@ export class Workplace {
    * fails, unless its status is in `allowed`. `stderr: 'inherit'` shows the command's messages as they come.
    */
   async run(command, args, { cwd = this.path, env = {}, stderr = 'pipe', allowed = [0] } = {}) {
-    const child = spawn(command, args, {
-      cwd,
-      // mke2fs and its like are in sbin, which users who are not root do not have.
-      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin`, ...env },
-      stdio: ['ignore', 'pipe', stderr],
-      detached: true, // a process group, so that a signal reaches what the command starts in turn
-    });
-    this.#children.add(child);
+    const child = this.#spawn(command, args, cwd, env, stderr);
     const printed = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr']) {
       child[name]?.setEncoding('utf8').on('data', (text) => {
@@ -72,13 +65,40 @@ export class Workplace {
     const status = await new Promise((resolve, reject) => {
       child.once('error', reject);
       child.once('close', (code, signal) => resolve(code ?? signal));
-    }).finally(() => this.#children.delete(child));
+    });
     if (this.#stopping) await new Promise(() => {}); // the signal's handler ends the program
     if (!allowed.includes(status)) {
       const said = `${printed.stderr}\n${printed.stdout}`.trim();
       throw new CommandFailed([command, ...args].join(' '), status, said);
     }
     return { ...printed, status };
+  }
+
+  /**
+   * Starts a command that goes on by itself, and gives `{ child, ended, stop }`: `ended` resolves to its status, `stop`
+   * sends a signal and waits. Its standard error is shown.
+   */
+  start(command, args, { cwd = this.path, env = {} } = {}) {
+    const child = this.#spawn(command, args, cwd, env, 'inherit');
+    const ended = new Promise((resolve) => child.once('close', (code, signal) => resolve(code ?? signal)));
+    const stop = async (signal = 'SIGTERM') => {
+      child.kill(signal);
+      return await ended;
+    };
+    return { child, ended, stop };
+  }
+
+  #spawn(command, args, cwd, env, stderr) {
+    const child = spawn(command, args, {
+      cwd,
+      // mke2fs and its like are in sbin, which users who are not root do not have.
+      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin`, ...env },
+      stdio: ['ignore', 'pipe', stderr],
+      detached: true, // a process group, so that a signal reaches what the command starts in turn
+    });
+    this.#children.add(child);
+    child.once('close', () => this.#children.delete(child));
+    return child;
   }
 
   async #stop() {

@@ -7,13 +7,15 @@ import { parseArgs } from 'node:util';
 import { directoryWithRoom, Workplace } from '../../scripts/workplace.mjs';
 import { contenders } from './contenders.mjs';
 import { benchImages, recipeFor, roomFor } from './image.mjs';
+import { liveReport } from './live/report.mjs';
 import { report } from './report.mjs';
 import { orderOf, peakMemory, playRound, STEPS } from './rounds.mjs';
 import { writeBetween } from './table.mjs';
 import { judge } from './targets.mjs';
 
 const PAGE = fileURLToPath(new URL('../../docs/BENCHMARKS.md', import.meta.url));
-const USAGE = `usage: npm run bench -- [--rounds N] [--data-mib N] [--no-write]
+const USAGE = `usage: npm run bench -- [--part PART] [--rounds N] [--data-mib N] [--no-write]
+  --part PART    backup (beside borg and others), live (NBD, serve, live restore), or both (all)
   --rounds N     rounds (3); the tables show medians
   --data-mib N   MiB of real files in the image (1536)
   --no-write     print only, leave docs/BENCHMARKS.md alone
@@ -24,6 +26,7 @@ const say = (text) => console.error(`bench: ${text}`);
 function readArguments() {
   const { values } = parseArgs({
     options: {
+      part: { type: 'string', default: 'all' },
       rounds: { type: 'string', default: '3' },
       'data-mib': { type: 'string', default: '1536' },
       'no-write': { type: 'boolean', default: false },
@@ -37,7 +40,8 @@ function readArguments() {
   const [rounds, dataMib] = [Number(values.rounds), Number(values['data-mib'])];
   if (!(Number.isInteger(rounds) && rounds >= 1 && Number.isInteger(dataMib) && dataMib >= 16))
     throw new TypeError('numbers');
-  return { rounds, dataMib, write: !values['no-write'] };
+  if (!['backup', 'live', 'all'].includes(values.part)) throw new TypeError('part');
+  return { part: values.part, rounds, dataMib, write: !values['no-write'] };
 }
 
 function describe(result) {
@@ -46,14 +50,22 @@ function describe(result) {
   return steps.join(', ');
 }
 
-async function main({ rounds: roundCount, dataMib, write }) {
+async function main({ part, rounds, dataMib, write }) {
   const base = process.env.VMAR_BENCH_DIR ?? '/var/tmp/vmar-bench';
   const recipe = recipeFor(dataMib);
   await mkdir(base, { recursive: true });
   const directory = directoryWithRoom([base], roomFor(recipe), 'VMAR_BENCH_DIR');
   const workplace = new Workplace(directory, 'run-');
   const images = await benchImages(workplace, join(directory, 'images'), recipe, say);
+  const tell = (place, text) => {
+    console.log(text);
+    if (write) writeBetween(PAGE, place, text);
+  };
+  if (part !== 'live') tell('results', await backupReport(workplace, images, directory, rounds));
+  if (part !== 'backup') tell('live', await liveReport(workplace, images.night1, say));
+}
 
+async function backupReport(workplace, images, directory, roundCount) {
   const all = contenders();
   const rounds = [];
   for (let round = 0; round < roundCount; round++) {
@@ -70,7 +82,7 @@ async function main({ rounds: roundCount, dataMib, write }) {
     '64 GiB sparse': await peakMemory(workplace, vmar, images.big),
     '64 MiB': await peakMemory(workplace, vmar, images.small),
   };
-  const text = report({
+  return report({
     rounds,
     names: all.map((contender) => contender.name),
     notes: all.filter((contender) => contender.note).map((contender) => `${contender.name}: ${contender.note}`),
@@ -80,8 +92,6 @@ async function main({ rounds: roundCount, dataMib, write }) {
     directory,
     date: new Date().toISOString().slice(0, 10),
   });
-  console.log(text);
-  if (write) writeBetween(PAGE, 'results', text);
 }
 
 let chosen;
