@@ -10,7 +10,7 @@ import { brokenProtocol, connectFailed, connectionLost, fellSilent, named, reaso
 import { ClientSocket } from './client-socket.js';
 import { type Answer, type Call, Exchange } from './exchange.js';
 import type { NbdAddress } from './nbd-uri.js';
-import { negotiate, type Terms } from './negotiate.js';
+import { negotiate, type Terms, type WantedBitmap } from './negotiate.js';
 import { ReplyParser } from './reply-parser.js';
 
 /** A call on its way through one connection, or one after the other. */
@@ -23,7 +23,7 @@ export interface QueuedCall {
 }
 
 export interface ConnectionOptions {
-  readonly bitmap: string | undefined;
+  readonly bitmap: WantedBitmap | undefined;
   /** For the handshake as a whole; afterwards for each silence while an answer is due. */
   readonly timeoutMillis: number;
   readonly clock: Clock;

@@ -20,6 +20,11 @@ export interface NbdDeviceOptions {
   readonly name?: string;
   /** A dirty bitmap to ask for; see `NbdDevice.dirtyStatus`. */
   readonly bitmap?: string;
+  /**
+   * Asks for the bitmap and for nothing else: `blockStatus` knows of no holes then. An export that can be read only where
+   * its bitmap is dirty refuses to tell about anything else where that is clean.
+   */
+  readonly bitmapAlone?: boolean;
   /** Ends everything that is under way, also of the open device, with InterruptedError. */
   readonly signal?: AbortSignal;
   readonly log?: Log;
@@ -41,7 +46,9 @@ const RECONNECT_MILLIS = 30_000;
 export async function openNbdDevice(uri: string, options: NbdDeviceOptions): Promise<NbdDevice> {
   const name = options.name ?? uri;
   const address = { ...parseNbdUri(uri), uri: name };
-  const { readOnly, bitmap, signal } = options;
+  const { readOnly, signal } = options;
+  const bitmap =
+    options.bitmap === undefined ? undefined : { name: options.bitmap, alone: options.bitmapAlone === true };
   const pool = await ConnectionPool.open(address, {
     ...{ bitmap, signal },
     connections: options.connections ?? (readOnly ? READING_CONNECTIONS : 1),

@@ -62,8 +62,18 @@ interface Reply {
   readonly data: Buffer;
 }
 
-/** @param bitmap the name of a dirty bitmap; rejects when the server does not have it */
-export async function negotiate(socket: ClientSocket, address: NbdAddress, bitmap: string | undefined): Promise<Terms> {
+/** A dirty bitmap to ask for. `alone`: and for no other metadata, since all contexts are answered for together. */
+export interface WantedBitmap {
+  readonly name: string;
+  readonly alone: boolean;
+}
+
+/** Rejects when the server does not have the bitmap. */
+export async function negotiate(
+  socket: ClientSocket,
+  address: NbdAddress,
+  bitmap: WantedBitmap | undefined,
+): Promise<Terms> {
   return await new Negotiation(socket, address, bitmap).run();
 }
 
@@ -71,7 +81,7 @@ class Negotiation {
   constructor(
     private readonly socket: ClientSocket,
     private readonly address: NbdAddress,
-    private readonly bitmap: string | undefined,
+    private readonly bitmap: WantedBitmap | undefined,
   ) {}
 
   async run(): Promise<Terms> {
@@ -111,11 +121,9 @@ class Negotiation {
   }
 
   async #chooseContexts(): Promise<Terms['contexts']> {
-    const kinds = new Map<string, ContextKind>([
-      [CONTEXT_ALLOCATION, 'allocation'],
-      [CONTEXT_DEPTH, 'depth'],
-    ]);
-    if (this.bitmap !== undefined) kinds.set(`${CONTEXT_BITMAP_PREFIX}${this.bitmap}`, 'bitmap');
+    const kinds = new Map<string, ContextKind>();
+    if (this.bitmap?.alone !== true) kinds.set(CONTEXT_ALLOCATION, 'allocation').set(CONTEXT_DEPTH, 'depth');
+    if (this.bitmap !== undefined) kinds.set(`${CONTEXT_BITMAP_PREFIX}${this.bitmap.name}`, 'bitmap');
     const request = { exportName: this.address.exportName, queries: [...kinds.keys()] };
     const replies = await this.#ask(OPTION.setMetaContext, encodeMetaContextRequest(request));
     const contexts: Partial<Record<ContextKind, number>> = {};
@@ -134,7 +142,7 @@ class Negotiation {
 
   #checkBitmap(contexts: Terms['contexts']): void {
     if (this.bitmap === undefined || contexts.bitmap !== undefined) return;
-    throw new FailedError('no-bitmap', `the NBD server does not export the dirty bitmap ${this.bitmap}`, {
+    throw new FailedError('no-bitmap', `the NBD server does not export the dirty bitmap ${this.bitmap.name}`, {
       object: this.address.uri,
       advice: 'Export it with the disk: qemu-nbd --bitmap=NAME, or "bitmaps" of block-export-add.',
     });
