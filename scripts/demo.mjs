@@ -5,7 +5,7 @@ import { existsSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { styleText } from 'node:util';
-import prettyBytes from 'pretty-bytes';
+import { humanSize as size } from '../dist/src/cli/human.js';
 import { makeFirstNight, makeSecondNight, ROOM_BYTES } from './demo-images.mjs';
 import { checkFileSystem } from './make-image.mjs';
 import { directoryWithRoom, Workplace } from './workplace.mjs';
@@ -14,7 +14,6 @@ const VMAR = fileURLToPath(new URL('../dist/bundle/cli/vmar.js', import.meta.url
 const DISKS = ['system', 'data'];
 const colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
 const paint = (style, text) => (colours ? styleText(style, text) : text);
-const size = (bytes) => prettyBytes(bytes, { binary: true, maximumFractionDigits: 1 });
 
 function heading(text) {
   console.log(`\n${paint('bold', text)}`);

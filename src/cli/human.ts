@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Numbers for people.
 
-import prettyBytes from 'pretty-bytes';
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
 /** "1.5 GiB" */
 export function humanSize(bytes: number): string {
-  return prettyBytes(bytes, { binary: true, maximumFractionDigits: 1 });
+  let value = bytes;
+  let unit = 0;
+  // 1023.95 would be shown as 1024.
+  while (value >= 1023.95 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : Math.round(value * 10) / 10} ${UNITS[unit]}`;
 }
 
 /** "212 MiB/s"; "-" where nothing can be said. */
