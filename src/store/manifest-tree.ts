@@ -12,13 +12,15 @@ import { guestDirectory, parseGuestFile, sidecarName } from './layout.js';
 export interface ManifestNames {
   /** In the order of `compareBackups`. */
   readonly backups: BackupRef[];
+  /** Those of `backups`, the very values, that have a sidecar, or what has the name of one. */
+  readonly withSidecar: Set<BackupRef>;
   /** Paths of what does not belong there: no name of ours, or a sidecar without a manifest. */
   readonly strange: string[];
 }
 
 /** The names of all backups, or of one guest's. */
 export async function listManifestNames(root: string, guest?: GuestRef): Promise<ManifestNames> {
-  const names: ManifestNames = { backups: [], strange: [] };
+  const names: ManifestNames = { backups: [], withSidecar: new Set(), strange: [] };
   if (guest === undefined) await walkNamespace(names, root, '');
   else await addGuest(names, root, guest);
   names.backups.sort(compareBackups);
@@ -49,16 +51,20 @@ async function addGuest(names: ManifestNames, root: string, guest: GuestRef): Pr
   const directory = guestDirectory(root, guest);
   const { namespace, guestType, guestId } = guest;
   const entries = await entriesOf(directory);
-  const times = new Set<number>();
+  const backups = new Map<number, BackupRef>();
   const sidecars: number[] = [];
   for (const entry of entries) {
     const file = entry.isFile() ? parseGuestFile(entry.name) : undefined;
     if (file === undefined) names.strange.push(join(directory, entry.name));
     else if (file.kind === 'sidecar') sidecars.push(file.timeSeconds);
-    else times.add(file.timeSeconds);
+    else backups.set(file.timeSeconds, { namespace, guestType, guestId, timeSeconds: file.timeSeconds });
   }
-  for (const timeSeconds of times) names.backups.push({ namespace, guestType, guestId, timeSeconds });
-  for (const time of sidecars) if (!times.has(time)) names.strange.push(join(directory, sidecarName(time)));
+  for (const backup of backups.values()) names.backups.push(backup);
+  for (const time of sidecars) {
+    const backup = backups.get(time);
+    if (backup === undefined) names.strange.push(join(directory, sidecarName(time)));
+    else names.withSidecar.add(backup);
+  }
 }
 
 async function entriesOf(path: string): Promise<Dirent[]> {

@@ -45,7 +45,15 @@ const READ_AT_ONCE = 64;
 /** Reads and checks every manifest, or every one of a guest. A damaged one is reported and stops nothing. */
 export async function listManifests(root: string, guest?: GuestRef): Promise<ManifestList> {
   const { backups, strange } = await listManifestNames(root, guest);
-  const list: ManifestList = { entries: [], damaged: [], strange };
+  return { ...(await readManifests(root, backups)), strange };
+}
+
+/** Reads and checks the manifests of the backups, in their order. A damaged one is reported and stops nothing. */
+export async function readManifests(
+  root: string,
+  backups: readonly BackupRef[],
+): Promise<Omit<ManifestList, 'strange'>> {
+  const list: Omit<ManifestList, 'strange'> = { entries: [], damaged: [] };
   for (const [i, ref] of backups.entries()) {
     if (i % READ_AT_ONCE === 0) await letOthersRun();
     try {
@@ -161,15 +169,31 @@ function checkBuilt(bytes: Uint8Array, ref: BackupRef, path: string): void {
  * @throws NotFoundError if there is no such backup.
  */
 export async function forgetManifest(fs: StoreFs, root: string, ref: BackupRef): Promise<void> {
-  const path = manifestPath(root, ref);
+  await forgetManifests(fs, root, ref, [ref]);
+}
+
+/**
+ * As forgetManifest, for backups of one guest, in the order that is given: a crash in between leaves the later ones.
+ * Their number costs little more than their removal.
+ */
+export async function forgetManifests(
+  fs: StoreFs,
+  root: string,
+  guest: GuestRef,
+  refs: readonly BackupRef[],
+): Promise<void> {
+  for (const ref of refs) await unlinkManifest(fs, root, ref);
+  await fs.fsyncDirectory(guestDirectory(root, guest));
+  await removeOrphanSidecars(fs, root, guest);
+}
+
+async function unlinkManifest(fs: StoreFs, root: string, ref: BackupRef): Promise<void> {
   try {
-    await fs.unlink(path);
+    await fs.unlink(manifestPath(root, ref));
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error;
     throw new NotFoundError('no-such-backup', 'no such backup', { object: formatBackupId(ref), cause: error });
   }
-  await fs.fsyncDirectory(guestDirectory(root, ref));
-  await removeOrphanSidecars(fs, root, ref);
 }
 
 /** Sidecars whose manifests are gone: this forget's, and those of forgets that were cut off. They harm nobody. */

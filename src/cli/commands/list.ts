@@ -2,34 +2,22 @@
 // vmar list
 
 import { formatTime } from '../../../formats/vmar/names.js';
-import { EXIT, type ExitStatus, VmarError } from '../../base/errors.js';
+import { EXIT, type ExitStatus } from '../../base/errors.js';
 import { compareBackups, formatBackupId, formatGuest, type GuestRef, resolveGuest } from '../../store/backup-id.js';
-import { sidecarPath } from '../../store/layout.js';
+import { type BackupList, type ListedBackup, listBackups } from '../../store/backup-list.js';
 import { listManifestNames } from '../../store/manifest-tree.js';
-import { type DamagedManifest, listManifests, type StoredManifest } from '../../store/manifests.js';
-import { readSidecar } from '../../store/sidecars.js';
+import type { DamagedManifest, StoredManifest } from '../../store/manifests.js';
 import type { Context } from '../context.js';
 import { humanSize, humanTime } from '../human.js';
 import { withStore } from '../open-store.js';
 import { printable } from '../printable.js';
 import { renderTable } from '../table.js';
 
-interface Listed extends StoredManifest {
-  readonly isProtected: boolean;
-}
-
-interface BackupList {
-  /** Ordered by guest, then time. */
-  readonly backups: readonly Listed[];
-  readonly damaged: readonly DamagedManifest[];
-}
-
 export async function run(context: Context, guestText: string | undefined): Promise<ExitStatus> {
   return await withStore(context, async ({ root }) => {
     const guest = guestText === undefined ? undefined : await findGuest(root, guestText);
-    const { entries, damaged, strange } = await listManifests(root, guest);
-    for (const path of strange) context.log.warn(`${printable(path)} does not belong there`);
-    const list = await withSidecars(root, entries, damaged);
+    const list = await listBackups(root, guest);
+    for (const path of list.strange) context.log.warn(`${printable(path)} does not belong there`);
     context.output.result(
       () => asDocument(list),
       () => asTable(context, list),
@@ -43,26 +31,6 @@ async function findGuest(root: string, text: string): Promise<GuestRef> {
   const { backups } = await listManifestNames(root);
   const guests = new Map(backups.map((backup) => [formatGuest(backup), backup]));
   return resolveGuest(text, [...guests.values()]);
-}
-
-/** A backup whose sidecar is damaged is listed as damaged: nobody can say whether it is protected. */
-async function withSidecars(
-  root: string,
-  entries: readonly StoredManifest[],
-  damaged: readonly DamagedManifest[],
-): Promise<BackupList> {
-  const backups: Listed[] = [];
-  const spoilt: DamagedManifest[] = [...damaged];
-  for (const entry of entries) {
-    try {
-      const sidecar = await readSidecar(root, entry.ref, entry.digest);
-      backups.push({ ...entry, isProtected: sidecar?.isProtected === true });
-    } catch (error) {
-      if (!(error instanceof VmarError)) throw error;
-      spoilt.push({ ref: entry.ref, path: sidecarPath(root, entry.ref), error });
-    }
-  }
-  return { backups, damaged: spoilt.sort((a, b) => compareBackups(a.ref, b.ref)) };
 }
 
 function asDocument({ backups, damaged }: BackupList) {
@@ -89,7 +57,7 @@ function sizeOf(manifest: StoredManifest['manifest']): number {
 
 function asTable({ output }: Context, { backups, damaged }: BackupList): string {
   if (backups.length + damaged.length === 0) return output.quiet ? '' : 'no backups';
-  const all: (Listed | DamagedManifest)[] = [...backups, ...damaged];
+  const all: (ListedBackup | DamagedManifest)[] = [...backups, ...damaged];
   const rows = all
     .sort((a, b) => compareBackups(a.ref, b.ref))
     .map((entry) => {
