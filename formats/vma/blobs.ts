@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The blob buffer of the header: configs and names, found by pointers (SPEC.md §2.2).
 
-import { MAX_BLOB_BYTES } from './limits.js';
-
 const LENGTH_BYTES = 2;
 /** Pointer 0 is none, so the first byte of the buffer is padding. */
 const FIRST_BLOB_AT = 1;
@@ -39,10 +37,6 @@ export class BlobBuffer {
     this.#parts.push(Uint8Array.of(content.byteLength & 0xff, content.byteLength >>> 8), content);
     this.#lengthBytes += LENGTH_BYTES + content.byteLength;
     return pointer;
-  }
-
-  static fits(content: Uint8Array): boolean {
-    return content.byteLength <= MAX_BLOB_BYTES;
   }
 
   copyTo(target: Uint8Array, at: number): void {

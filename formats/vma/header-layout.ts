@@ -20,6 +20,7 @@ export const HEADER_AT = {
   configNames: 2044,
   configData: 3068,
   devices: 4096,
+  deviceBytes: 32,
   deviceSize: 8,
   deviceMark: 16,
 } as const;

@@ -106,7 +106,7 @@ function readBlobs(bytes: Buffer, refuseAt: RefusalAt): Blobs {
   for (let index = 0; index < MAX_CONFIGS; index++) {
     pointers.add(bytes.readUInt32BE(HEADER_AT.configNames + 4 * index));
     pointers.add(bytes.readUInt32BE(HEADER_AT.configData + 4 * index));
-    pointers.add(bytes.readUInt32BE(HEADER_AT.devices + 32 * index));
+    pointers.add(bytes.readUInt32BE(HEADER_AT.devices + HEADER_AT.deviceBytes * index));
   }
   return findBlobs(bytes.subarray(from, from + lengthBytes), pointers);
 }
@@ -133,7 +133,7 @@ function readDevices(bytes: Buffer, blobs: Blobs, refuseAt: RefusalAt): VmaDevic
   const devices: VmaDevice[] = [];
   const names = new Set<string>();
   for (let id = 1; id <= MAX_DEVICE_ID + 1; id++) {
-    const at = HEADER_AT.devices + 32 * id;
+    const at = HEADER_AT.devices + HEADER_AT.deviceBytes * id;
     const refuse = refuseAt(at);
     const nameBytes = terminated(blobs.get(bytes.readUInt32BE(at)));
     const sizeBytes = getSize(bytes, at + HEADER_AT.deviceSize);
