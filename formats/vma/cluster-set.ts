@@ -2,8 +2,7 @@
 // Which clusters of a device were seen. Memory follows what was seen, not what a header claims: a page of bits comes
 // with its first cluster, and is given back when all its clusters were seen.
 
-const PAGE_BYTES = 512;
-const PAGE_CLUSTERS = PAGE_BYTES * 8;
+const PAGE_CLUSTERS = 4096 * 8;
 
 interface Page {
   readonly bits: Uint8Array;
@@ -50,7 +49,7 @@ export class ClusterSet {
     this.#size++;
     if (page.seen === this.#clustersOf(number)) {
       this.#pages.set(number, 'full');
-      this.#budget.leftBytes += PAGE_BYTES;
+      this.#budget.leftBytes += page.bits.byteLength;
     }
     return 'new';
   }
@@ -69,9 +68,10 @@ export class ClusterSet {
   }
 
   #makePage(number: number): Page | undefined {
-    if (this.#budget.leftBytes < PAGE_BYTES) return undefined;
-    this.#budget.leftBytes -= PAGE_BYTES;
-    const page = { bits: new Uint8Array(PAGE_BYTES), seen: 0 };
+    const lengthBytes = Math.ceil(this.#clustersOf(number) / 8);
+    if (this.#budget.leftBytes < lengthBytes) return undefined;
+    this.#budget.leftBytes -= lengthBytes;
+    const page = { bits: new Uint8Array(lengthBytes), seen: 0 };
     this.#pages.set(number, page);
     return page;
   }

@@ -15,7 +15,16 @@ export function golden(name: string, bytes: Uint8Array): Uint8Array {
   if (process.env.UPDATE_GOLDEN === '1') writeFileSync(file, text);
   const wanted = readFileSync(file, 'utf8');
   expect(text, `${name}.hex`).toBe(wanted);
-  return Uint8Array.from(Buffer.from(wanted.replaceAll('\n', ''), 'hex'));
+  return fromLines(wanted);
+}
+
+/** The bytes of a golden file. */
+export function readGolden(name: string): Uint8Array {
+  return fromLines(readFileSync(new URL(`${name}.hex`, DIRECTORY), 'utf8'));
+}
+
+function fromLines(text: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(text.replaceAll('\n', ''), 'hex'));
 }
 
 function toLines(bytes: Uint8Array): string {
