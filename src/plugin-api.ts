@@ -47,6 +47,9 @@ export interface BackupDescription {
   readonly disks: readonly DiskDescription[];
   readonly configs: readonly { readonly name: string; readonly content: Uint8Array }[];
   readonly labels?: ReadonlyMap<string, string>;
+  /** Kept, like labels, only beside a backup in a datastore. */
+  readonly notes?: string;
+  readonly isProtected?: boolean;
 }
 
 /** Counts of one disk, bytes; `read + zero(unread) + unchanged(unread)` is its size. */

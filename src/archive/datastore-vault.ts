@@ -8,6 +8,7 @@
 import { existsSync } from 'node:fs';
 import type { HashName } from '../../formats/vmar/hash.js';
 import { encodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
+import type { Sidecar } from '../../formats/vmar/sidecar.js';
 import { toHex } from '../base/bytes.js';
 import { FailedError, VmarError } from '../base/errors.js';
 import type { BackupDescription } from '../plugin-api.js';
@@ -80,7 +81,7 @@ class DatastoreVault implements Vault {
   readonly #dataPacks: PackStream;
   readonly #mapPacks: PackStream;
   #parent: Parent | undefined;
-  #labels: ReadonlyMap<string, string> = new Map();
+  #beside: Pick<Sidecar, 'labels' | 'notes' | 'isProtected'> = { labels: new Map(), notes: '', isProtected: false };
   #usesParent = false;
 
   constructor(
@@ -112,7 +113,8 @@ class DatastoreVault implements Vault {
   }
 
   async begin(backup: BackupDescription): Promise<VaultBegin> {
-    this.#labels = backup.labels ?? this.#labels;
+    const { labels = new Map(), notes = '', isProtected = false } = backup;
+    this.#beside = { labels, notes, isProtected };
     this.#parent = await this.#readParent();
     const parents = await parentMaps(this.#chunks, this.#parent, backup, this.clusterSizeBytes, this.#store.log);
     let { timeSeconds } = backup;
@@ -158,7 +160,7 @@ class DatastoreVault implements Vault {
     const ref = await commitManifest(this.#store, this.#session, this.#guest, draft.timeSeconds, (timeSeconds) =>
       timeSeconds === draft.timeSeconds ? bytes : encodeManifest({ ...manifest, timeSeconds }),
     );
-    await this.#writeLabels(ref);
+    await this.#writeBeside(ref);
     await this.#end();
     return formatBackupId(ref);
   }
@@ -179,16 +181,16 @@ class DatastoreVault implements Vault {
   }
 
   /** Under the same lock as the commit. A backup without its labels is a backup: that they failed is said, no more. */
-  async #writeLabels(ref: BackupRef): Promise<void> {
-    const labels = this.#labels;
-    if (labels.size === 0) return;
+  async #writeBeside(ref: BackupRef): Promise<void> {
+    const { labels, notes, isProtected } = this.#beside;
+    if (labels.size === 0 && notes === '' && !isProtected) return;
     try {
       const { digest } = await readManifest(this.#store.root, ref);
-      const sidecar = { manifestDigest: digest, labels, notes: '', isProtected: false };
+      const sidecar = { manifestDigest: digest, labels, notes, isProtected };
       await writeSidecar(this.#store, this.#session, ref, sidecar, this.hash);
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
-      this.#store.log.warn(`${formatBackupId(ref)} is made, but without its labels: ${error.message}`);
+      this.#store.log.warn(`${formatBackupId(ref)} is made, but without its labels and notes: ${error.message}`);
     }
   }
 

@@ -25,6 +25,7 @@ export interface MachineOptions {
 }
 
 export interface Machine extends SinkMachine {
+  readonly hash: HashName;
   close(): Promise<void>;
 }
 
@@ -47,6 +48,7 @@ export function createMachine(options: MachineOptions): Machine {
     pools: [sourceSlots, gatherSlots, frameSlots],
   });
   return {
+    hash,
     executor,
     sourceSlots,
     gatherSlots,

@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { FailedError, systemErrorCode } from '../base/errors.js';
+import { punchHole } from '../base/syscalls.js';
 
 export class Scratch {
   readonly #directory: string;
@@ -38,6 +39,11 @@ export class Scratch {
         cause: error,
       });
     }
+  }
+
+  /** Gives the space of a part back, where the file system can; it reads as zeros then, or as it was. */
+  free(offsetBytes: number, lengthBytes: number): void {
+    if (this.#fd >= 0) punchHole(this.#fd, offsetBytes, lengthBytes);
   }
 
   #open(): void {

@@ -24,6 +24,7 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
     .description('write disks of a backup to files, block devices or NBD servers');
   action(defineRestore(restore), () => import('./commands/restore.js'), only);
   defineServe(program, action);
+  defineImport(program, action);
   const forget = program.command('forget').description('remove backups; their space is freed by a later collection');
   forget.argument('<backup...>', 'the backups');
   action(forget, () => import('./commands/forget.js'), all);
@@ -142,6 +143,19 @@ function defineServe(program: Command, action: Action): void {
     .option('--exit-when-idle', 'end when the last client has left')
     .option('--workers <number>', 'threads (default: one a core)');
   action(command, () => import('./commands/serve.js'), only);
+}
+
+function defineImport(program: Command, action: Action): void {
+  const command = program
+    .command('import')
+    .description('make backups of .vma files (also .zst, .gz, .lzo) and of .vmar archives')
+    .argument('<file...>', 'files, directories of them, or - for standard input')
+    .option('--guest <guest>', "the guest: 100, or NAMESPACE/vm/100 (default: what vzdump's file names say)")
+    .option('--time <epoch>', "the backup's time, seconds since 1970 (default: by file name or header)")
+    .option('--level <number>', 'of zstd, 1 to 22 (default: 1)')
+    .option('--wait [=seconds]', 'wait while another backup of the guest runs (default: forever)')
+    .option('--workers <number>', 'threads (default: one a core)');
+  action(command, () => import('./commands/import.js'), all);
 }
 
 function collect(value: string, before: readonly string[] | undefined): readonly string[] {

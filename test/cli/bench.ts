@@ -21,6 +21,7 @@ export interface Finished {
 export interface RunOptions {
   readonly program?: 'vmar' | 'vma-restore';
   readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly stdin?: number;
   readonly stdout?: number;
   readonly nodeArguments?: readonly string[];
   readonly uid?: number;
@@ -57,7 +58,7 @@ export class Bench {
         VMAR_DATASTORE: this.store,
         ...options.env,
       },
-      stdio: ['ignore', options.stdout ?? 'pipe', 'pipe'],
+      stdio: [options.stdin ?? 'ignore', options.stdout ?? 'pipe', 'pipe'],
       ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
     });
     return { child, finished: collect(child) };

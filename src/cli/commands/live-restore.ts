@@ -12,9 +12,6 @@ import { LiveReport } from '../live-report.js';
 import { type LiveFlags, parseLive, planLive } from '../live-wish.js';
 import { openNamedBackup } from '../open-named-backup.js';
 
-/** The guest's requests are answered by the main thread; what fills its disk behind its back takes what is left. */
-const STREAM_NICENESS = 10;
-
 export async function run(context: Context, name: string, flags: LiveFlags): Promise<ExitStatus> {
   const wish = parseLive(flags);
   const { backup, close } = await openNamedBackup(context, name);
@@ -25,7 +22,6 @@ export async function run(context: Context, name: string, flags: LiveFlags): Pro
     level: 1,
     clusterSizeBytes: manifest.disks[0]?.clusterSizeBytes ?? 0,
     pools: [],
-    niceness: STREAM_NICENESS,
   });
   try {
     const report = new LiveReport(context, wish.socketPath);

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// Takes compressions off a stream: zstd and gzip here, lzop by the program of that name. What it is, its first bytes say.
+
+import { spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { bytesEqual } from '../../base/bytes.js';
+import { DamageError, FailedError, systemErrorCode, VmarError } from '../../base/errors.js';
+import { type ByteStream, BytesAgain, firstBytes } from './byte-stream.js';
+import { isZstdStart, ZstdBytes } from './zstd-bytes.js';
+
+const GZIP_MAGIC = Uint8Array.of(0x1f, 0x8b);
+const LZOP_MAGIC = Uint8Array.of(0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a);
+const SNIFFED_BYTES = 16;
+const GUNZIP_PIECE_BYTES = 1 << 18;
+
+/** The stream without its compression, if it has one; closing it closes the stream. */
+export async function decompressed(stream: ByteStream): Promise<ByteStream> {
+  const first = await firstBytes(stream, SNIFFED_BYTES);
+  const whole = new BytesAgain(first, stream);
+  if (isZstdStart(first)) return new ZstdBytes(whole);
+  if (bytesEqual(first.subarray(0, GZIP_MAGIC.byteLength), GZIP_MAGIC)) return gunzipped(whole);
+  if (bytesEqual(first.subarray(0, LZOP_MAGIC.byteLength), LZOP_MAGIC)) return unlzopped(whole);
+  return whole;
+}
+
+function gunzipped(stream: ByteStream): ByteStream {
+  const gunzip = createGunzip({ chunkSize: GUNZIP_PIECE_BYTES });
+  return new ThroughBytes(stream, { input: gunzip, output: gunzip, wording: gzipFailure, end: async () => {} });
+}
+
+function gzipFailure(error: unknown, name: string): VmarError {
+  const code = systemErrorCode(error);
+  const isCut = code === 'Z_BUF_ERROR';
+  const message = isCut ? 'the compressed file ends too early' : 'the compressed file is damaged';
+  return new DamageError(isCut ? 'compressed-cut' : 'compressed-damaged', message, {
+    object: name,
+    ...(isCut ? { advice: 'Fetch the file again: it is not whole.' } : {}),
+    cause: error,
+  });
+}
+
+function unlzopped(stream: ByteStream): ByteStream {
+  const child = spawn('lzop', ['-dc'], { stdio: ['pipe', 'pipe', 'pipe'] });
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    if (said.length < 1000) said += text;
+  });
+  const ended = new Promise<number | undefined>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (status) => resolve(status ?? undefined));
+  });
+  ended.catch(() => undefined);
+  const end = async (isWhole: boolean): Promise<void> => {
+    if (!isWhole) child.kill('SIGKILL');
+    const status = await ended;
+    if (isWhole && status !== 0) throw new Error(said.trim() || `lzop ended with status ${status}`);
+  };
+  return new ThroughBytes(stream, { input: child.stdin, output: child.stdout, wording: lzopFailure, end });
+}
+
+function lzopFailure(error: unknown, name: string): VmarError {
+  if (systemErrorCode(error) === 'ENOENT') {
+    return new FailedError('no-lzop', 'it is compressed by lzop, which is not installed', {
+      object: name,
+      advice: 'Install it: apt-get install lzop.',
+      cause: error,
+    });
+  }
+  const why = error instanceof Error ? error.message : String(error);
+  return new DamageError('compressed-damaged', `the compressed file is damaged: ${why}`, {
+    object: name,
+    cause: error,
+  });
+}
+
+interface Through {
+  readonly input: Writable;
+  readonly output: Readable;
+  readonly wording: (error: unknown, name: string) => VmarError;
+  /** Rejects if all was not well; `isWhole` is false where nobody wants the rest. */
+  readonly end: (isWhole: boolean) => Promise<void>;
+}
+
+/** What a stream becomes on its way through something else. Memory is what is on its way. */
+class ThroughBytes implements ByteStream {
+  readonly name: string;
+  readonly #stream: ByteStream;
+  readonly #through: Through;
+  readonly #pieces: AsyncIterator<Uint8Array>;
+  readonly #fed: Promise<void>;
+  #feedFailure: unknown;
+  #isClosed = false;
+
+  constructor(stream: ByteStream, through: Through) {
+    this.name = stream.name;
+    this.#stream = stream;
+    this.#through = through;
+    through.input.on('error', () => undefined);
+    this.#pieces = through.output[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+    this.#fed = this.#feed();
+  }
+
+  /** Never rejects. */
+  async #feed(): Promise<void> {
+    const { input } = this.#through;
+    try {
+      for (let piece = await this.#stream.next(); piece !== undefined; piece = await this.#stream.next()) {
+        const bytes = piece;
+        await new Promise<void>((resolve, reject) => {
+          input.write(bytes, (error) => (error ? reject(error) : resolve()));
+        });
+      }
+      input.end();
+    } catch (error) {
+      // What the reader of it says of itself counts for more than that it took no more.
+      if (error instanceof VmarError) this.#feedFailure = error;
+      input.destroy();
+    }
+  }
+
+  async next(): Promise<Uint8Array | undefined> {
+    try {
+      const { value, done } = await this.#pieces.next();
+      if (done !== true) return value;
+      await this.#fed;
+      if (this.#feedFailure !== undefined) throw this.#feedFailure;
+      await this.#through.end(true);
+      return undefined;
+    } catch (error) {
+      throw this.#feedFailure ?? (await this.#failure(error));
+    }
+  }
+
+  async #failure(error: unknown): Promise<unknown> {
+    if (error instanceof VmarError) return error;
+    // A program that is not there breaks its pipes, too.
+    const reason = await this.#through.end(true).then(
+      () => error,
+      (end: unknown) => end,
+    );
+    return this.#through.wording(reason, this.name);
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const { input, output, end } = this.#through;
+    input.destroy();
+    output.destroy();
+    await end(false).catch(() => undefined);
+    await this.#stream.close();
+  }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// One file to import, whatever it is: its first bytes say, not its name.
+
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CONTAINER_MAGIC } from '../../../formats/vmar/container-header.js';
+import { bytesEqual } from '../../base/bytes.js';
+import { FailedError } from '../../base/errors.js';
+import { openArchive } from '../open-backup.js';
+import { type ByteStream, BytesAgain, FileBytes, firstBytes } from './byte-stream.js';
+import { readCompanions } from './companions.js';
+import { decompressed } from './decompressed.js';
+import { importArchive } from './import-archive.js';
+import type { ImportPlace, ImportResult } from './import-place.js';
+import { describeVma, type ImportWish, importVma } from './import-vma.js';
+import { VmaInput } from './vma-input.js';
+
+export interface ImportFileOptions extends ImportWish {
+  /** For what cannot be read from front to back. */
+  readonly temporaryDirectory: string;
+  /** Told of bytes read from the file. */
+  readonly onRead?: (bytes: number) => void;
+}
+
+/** A file by its path, or a descriptor by the name that it goes by. */
+export type ImportSource = string | { readonly fd: number; readonly name: string };
+
+const SNIFFED_BYTES = 512;
+const VMA_MAGIC = Uint8Array.of(0x56, 0x4d, 0x41, 0x00);
+
+/** Imports it, or nothing of it. @throws DamageError where it is not whole, FailedError if it is nothing known */
+export async function importFile(
+  source: ImportSource,
+  place: ImportPlace,
+  options: ImportFileOptions,
+): Promise<ImportResult> {
+  const reading = options.onRead === undefined ? {} : { onRead: options.onRead };
+  const raw =
+    typeof source === 'string' ? await FileBytes.open(source, reading) : FileBytes.of(source.fd, source.name, reading);
+  let stream: ByteStream = raw;
+  try {
+    stream = await decompressed(raw);
+    const first = await firstBytes(stream, SNIFFED_BYTES);
+    stream = new BytesAgain(first, stream);
+    if (begins(first, VMA_MAGIC)) return await importVmaStream(stream, place, options);
+    if (begins(first, CONTAINER_MAGIC)) return await importContainer(source, stream, stream.name, place, options);
+    throw unknownFormat(stream.name, first);
+  } finally {
+    await stream.close();
+  }
+}
+
+async function importVmaStream(
+  stream: ByteStream,
+  place: ImportPlace,
+  options: ImportFileOptions,
+): Promise<ImportResult> {
+  const { log } = place.options;
+  const input = await VmaInput.open(stream);
+  const companions = await readCompanions(stream.name, log);
+  return await importVma(input, describeVma(stream.name, input.header, companions, options, log), place);
+}
+
+/** Its table is at its end: what is no plain file becomes one first. */
+async function importContainer(
+  source: ImportSource,
+  stream: ByteStream,
+  name: string,
+  place: ImportPlace,
+  options: ImportFileOptions,
+): Promise<ImportResult> {
+  const isPlain = typeof source === 'string' && name.endsWith('.vmar');
+  if (isPlain) return await importArchiveAt(source, place, options);
+  const directory = await mkdtemp(join(options.temporaryDirectory, 'vmar-import-'));
+  try {
+    const path = join(directory, 'archive.vmar');
+    const file = await open(path, 'wx', 0o600);
+    try {
+      for (let piece = await stream.next(); piece !== undefined; piece = await stream.next()) {
+        await file.writeFile(piece);
+      }
+    } finally {
+      await file.close();
+    }
+    return await importArchiveAt(path, place, options);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function importArchiveAt(path: string, place: ImportPlace, options: ImportFileOptions): Promise<ImportResult> {
+  const backup = await openArchive(path);
+  try {
+    return await importArchive(backup, options, place);
+  } finally {
+    await backup.close();
+  }
+}
+
+function begins(bytes: Uint8Array, magic: Uint8Array): boolean {
+  return bytesEqual(bytes.subarray(0, magic.byteLength), magic);
+}
+
+function unknownFormat(name: string, first: Uint8Array): FailedError {
+  const found = first.byteLength === 0 ? 'an empty file' : 'something else';
+  return new FailedError('unknown-format', 'this is no archive that can be imported', {
+    object: name,
+    expected: '.vma, also compressed by zstd, gzip or lzop, .vmar, or a tar of ours',
+    found,
+  });
+}
