@@ -2,6 +2,7 @@
 // Every command with its arguments and flags. Values stay text here; the command's own module checks them.
 
 import { type Command, Option } from 'commander';
+import { defineHousekeeping } from './grammar-housekeeping.js';
 import type { Action } from './program.js';
 
 export function defineCommands(program: Command, action: Action): void {
@@ -25,9 +26,7 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
   action(defineRestore(restore), () => import('./commands/restore.js'), only);
   defineServe(program, action);
   defineImport(program, action);
-  const forget = program.command('forget').description('remove backups; their space is freed by a later collection');
-  forget.argument('<backup...>', 'the backups');
-  action(forget, () => import('./commands/forget.js'), all);
+  defineHousekeeping(program, action);
 }
 
 /** Without --live it is `vmar restore`. */

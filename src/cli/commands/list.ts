@@ -3,11 +3,11 @@
 
 import { formatTime } from '../../../formats/vmar/names.js';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
-import { compareBackups, formatBackupId, formatGuest, type GuestRef, resolveGuest } from '../../store/backup-id.js';
+import { compareBackups, formatBackupId, formatGuest } from '../../store/backup-id.js';
 import { type BackupList, type ListedBackup, listBackups } from '../../store/backup-list.js';
-import { listManifestNames } from '../../store/manifest-tree.js';
 import type { DamagedManifest, StoredManifest } from '../../store/manifests.js';
 import type { Context } from '../context.js';
+import { findGuests } from '../find-guests.js';
 import { humanSize, humanTime } from '../human.js';
 import { withStore } from '../open-store.js';
 import { printable } from '../printable.js';
@@ -15,7 +15,7 @@ import { renderTable } from '../table.js';
 
 export async function run(context: Context, guestText: string | undefined): Promise<ExitStatus> {
   return await withStore(context, async ({ root }) => {
-    const guest = guestText === undefined ? undefined : await findGuest(root, guestText);
+    const guest = guestText === undefined ? undefined : (await findGuests(root, [guestText]))[0];
     const list = await listBackups(root, guest);
     for (const path of list.strange) context.log.warn(`${printable(path)} does not belong there`);
     context.output.result(
@@ -25,12 +25,6 @@ export async function run(context: Context, guestText: string | undefined): Prom
     for (const { path, error } of list.damaged) context.log.warn(`${path}: ${error.message}`);
     return list.damaged.length > 0 ? EXIT.damage : EXIT.done;
   });
-}
-
-async function findGuest(root: string, text: string): Promise<GuestRef> {
-  const { backups } = await listManifestNames(root);
-  const guests = new Map(backups.map((backup) => [formatGuest(backup), backup]));
-  return resolveGuest(text, [...guests.values()]);
 }
 
 function asDocument({ backups, damaged }: BackupList) {
