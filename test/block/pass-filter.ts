@@ -2,7 +2,8 @@
 // A filter that passes everything on, and knows how much it passed and whether it was used when it should not be.
 
 import { BugError } from '#vmar/src/base/errors.js';
-import type { BlockNode, FilterDevice } from '#vmar/src/block/block-node.js';
+import type { BlockNode } from '#vmar/src/block/block-node.js';
+import { PassThrough } from '#vmar/src/block/filters/pass-through.js';
 
 export interface PassOptions {
   /** Each request waits for it before and after. */
@@ -10,53 +11,39 @@ export interface PassOptions {
   readonly onDetach?: () => Promise<void> | void;
 }
 
-export class PassFilter implements FilterDevice {
+export class PassFilter extends PassThrough {
   requests = 0;
   inside = 0;
   detached = false;
 
   constructor(
-    readonly below: BlockNode,
+    below: BlockNode,
     readonly options: PassOptions = {},
-  ) {}
-
-  get name(): string {
-    return this.below.name;
+  ) {
+    super(below);
   }
 
-  get lengthBytes(): number {
-    return this.below.lengthBytes;
-  }
-
-  get alignmentBytes(): number {
-    return this.below.alignmentBytes;
-  }
-
-  get readOnly(): boolean {
-    return this.below.readOnly;
-  }
-
-  read(offsetBytes: number, into: Uint8Array) {
+  override read(offsetBytes: number, into: Uint8Array) {
     return this.#pass(() => this.below.read(offsetBytes, into));
   }
 
-  write(offsetBytes: number, from: Uint8Array) {
+  override write(offsetBytes: number, from: Uint8Array) {
     return this.#pass(() => this.below.write(offsetBytes, from));
   }
 
-  writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }) {
+  override writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }) {
     return this.#pass(() => this.below.writeZeroes(offsetBytes, lengthBytes, options));
   }
 
-  discard(offsetBytes: number, lengthBytes: number) {
+  override discard(offsetBytes: number, lengthBytes: number) {
     return this.#pass(() => this.below.discard(offsetBytes, lengthBytes));
   }
 
-  flush() {
+  override flush() {
     return this.#pass(() => this.below.flush());
   }
 
-  blockStatus(offsetBytes: number, lengthBytes: number) {
+  override blockStatus(offsetBytes: number, lengthBytes: number) {
     return this.#pass(() => this.below.blockStatus(offsetBytes, lengthBytes));
   }
 
@@ -64,10 +51,6 @@ export class PassFilter implements FilterDevice {
     if (this.inside > 0) throw new BugError(`${this.inside} requests are in a filter that leaves`);
     await this.options.onDetach?.();
     this.detached = true;
-  }
-
-  close(): Promise<void> {
-    return this.below.close();
   }
 
   async #pass<T>(request: () => Promise<T>): Promise<T> {

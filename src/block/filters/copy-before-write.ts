@@ -3,10 +3,10 @@
 
 import type { Clock } from '../../base/clock.js';
 import { FailedError } from '../../base/errors.js';
-import type { BlockNode, FilterDevice } from '../block-node.js';
-import type { BlockExtent } from '../device.js';
+import type { BlockNode } from '../block-node.js';
 import type { DirtyBitmap } from '../dirty-bitmap.js';
 import { checkRange, checkWritable } from '../range.js';
+import { PassThrough } from './pass-through.js';
 
 /**
  * What suffers when old content cannot be saved. `break-guest-write`: the guest's request fails, and the snapshot stays
@@ -37,34 +37,16 @@ export interface CopyBeforeWriteOptions {
  * Where a copy fails or takes too long, by policy either the request is refused and has changed nothing, or the filter is
  * broken: `isBroken` is true before the request goes on, and from then on every request passes.
  */
-export class CopyBeforeWrite implements FilterDevice {
+export class CopyBeforeWrite extends PassThrough {
   readonly #options: CopyBeforeWriteOptions;
   #isBroken = false;
   #isOff = false;
   /** Lets requests go that wait for a copy. */
   readonly #waiting = new Set<() => void>();
 
-  constructor(
-    readonly below: BlockNode,
-    options: CopyBeforeWriteOptions,
-  ) {
+  constructor(below: BlockNode, options: CopyBeforeWriteOptions) {
+    super(below);
     this.#options = options;
-  }
-
-  get name(): string {
-    return this.below.name;
-  }
-
-  get lengthBytes(): number {
-    return this.below.lengthBytes;
-  }
-
-  get alignmentBytes(): number {
-    return this.below.alignmentBytes;
-  }
-
-  get readOnly(): boolean {
-    return this.below.readOnly;
   }
 
   /** Whether a request went on before its old content was saved. */
@@ -78,46 +60,30 @@ export class CopyBeforeWrite implements FilterDevice {
     for (const letGo of [...this.#waiting]) letGo();
   }
 
-  read(offsetBytes: number, into: Uint8Array): Promise<void> {
-    return this.below.read(offsetBytes, into);
-  }
-
   tryRead(offsetBytes: number, into: Uint8Array): boolean {
     return this.below.tryRead(offsetBytes, into);
   }
 
-  async write(offsetBytes: number, from: Uint8Array): Promise<void> {
+  override async write(offsetBytes: number, from: Uint8Array): Promise<void> {
     const saving = this.#save(offsetBytes, from.byteLength);
     if (saving) await saving;
     await this.below.write(offsetBytes, from);
   }
 
-  async writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }): Promise<void> {
+  override async writeZeroes(
+    offsetBytes: number,
+    lengthBytes: number,
+    options?: { keepAllocated?: boolean },
+  ): Promise<void> {
     const saving = this.#save(offsetBytes, lengthBytes);
     if (saving) await saving;
     await this.below.writeZeroes(offsetBytes, lengthBytes, options);
   }
 
-  async discard(offsetBytes: number, lengthBytes: number): Promise<void> {
+  override async discard(offsetBytes: number, lengthBytes: number): Promise<void> {
     const saving = this.#save(offsetBytes, lengthBytes);
     if (saving) await saving;
     await this.below.discard(offsetBytes, lengthBytes);
-  }
-
-  flush(): Promise<void> {
-    return this.below.flush();
-  }
-
-  blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
-    return this.below.blockStatus(offsetBytes, lengthBytes);
-  }
-
-  prefetch(offsetBytes: number, lengthBytes: number): Promise<void> {
-    return this.below.prefetch(offsetBytes, lengthBytes);
-  }
-
-  close(): Promise<void> {
-    return this.below.close();
   }
 
   /** Undefined when there is nothing to wait for. */

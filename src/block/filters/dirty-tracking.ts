@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A filter that notes in a dirty bitmap what others change on the device below it.
 
-import type { BlockNode, FilterDevice } from '../block-node.js';
-import type { BlockExtent } from '../device.js';
+import type { BlockNode } from '../block-node.js';
 import type { DirtyBitmap } from '../dirty-bitmap.js';
 import { checkRange } from '../range.js';
+import { PassThrough } from './pass-through.js';
 
 /** A change on its way to the device below. */
 export type Change =
@@ -27,72 +27,34 @@ export interface DirtyTrackingOptions {
  * unknown content. So whoever clears a mark and reads the device afterwards either reads the change whole or finds the
  * mark set again.
  */
-export class DirtyTracking implements FilterDevice {
+export class DirtyTracking extends PassThrough {
   readonly #bitmap: DirtyBitmap;
   readonly #options: DirtyTrackingOptions;
 
-  constructor(
-    readonly below: BlockNode,
-    options: DirtyTrackingOptions,
-  ) {
+  constructor(below: BlockNode, options: DirtyTrackingOptions) {
+    super(below);
     this.#bitmap = options.bitmap;
     this.#options = options;
-  }
-
-  get name(): string {
-    return this.below.name;
-  }
-
-  get lengthBytes(): number {
-    return this.below.lengthBytes;
-  }
-
-  get alignmentBytes(): number {
-    return this.below.alignmentBytes;
-  }
-
-  get readOnly(): boolean {
-    return this.below.readOnly;
-  }
-
-  read(offsetBytes: number, into: Uint8Array): Promise<void> {
-    return this.below.read(offsetBytes, into);
   }
 
   tryRead(offsetBytes: number, into: Uint8Array): boolean {
     return this.below.tryRead(offsetBytes, into);
   }
 
-  write(offsetBytes: number, from: Uint8Array): Promise<void> {
+  override write(offsetBytes: number, from: Uint8Array): Promise<void> {
     const lengthBytes = from.byteLength;
     return this.#change({ kind: 'write', offsetBytes, lengthBytes, from }, () => this.below.write(offsetBytes, from));
   }
 
-  writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }): Promise<void> {
+  override writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }): Promise<void> {
     const apply = () => this.below.writeZeroes(offsetBytes, lengthBytes, options);
     return this.#change({ kind: 'zero', offsetBytes, lengthBytes }, apply);
   }
 
-  discard(offsetBytes: number, lengthBytes: number): Promise<void> {
+  override discard(offsetBytes: number, lengthBytes: number): Promise<void> {
     return this.#change({ kind: 'discard', offsetBytes, lengthBytes }, () =>
       this.below.discard(offsetBytes, lengthBytes),
     );
-  }
-
-  flush(): Promise<void> {
-    return this.below.flush();
-  }
-
-  blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
-    return this.below.blockStatus(offsetBytes, lengthBytes);
-  }
-
-  async prefetch(offsetBytes: number, lengthBytes: number): Promise<void> {
-    await this.below.prefetch?.(offsetBytes, lengthBytes);
-  }
-
-  close(): Promise<void> {
-    return this.below.close();
   }
 
   async #change(change: Change, apply: () => Promise<void>): Promise<void> {

@@ -3,9 +3,10 @@
 
 import { type Clock, REAL_CLOCK } from '../../base/clock.js';
 import { FailedError, UsageError } from '../../base/errors.js';
-import type { BlockNode, FilterDevice } from '../block-node.js';
+import type { BlockNode } from '../block-node.js';
 import type { BlockExtent } from '../device.js';
 import { checkRange } from '../range.js';
+import { PassThrough } from './pass-through.js';
 
 export type FaultOperation = 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush' | 'block-status';
 
@@ -52,32 +53,14 @@ export interface FaultOptions {
  * order; of several errors the first counts. Nothing is left to chance: the same requests in the same order meet the
  * same faults.
  */
-export class FaultFilter implements FilterDevice {
+export class FaultFilter extends PassThrough {
   readonly #clock: Clock;
   readonly #faults: Fault[] = [];
 
-  constructor(
-    readonly below: BlockNode,
-    options: FaultOptions = {},
-  ) {
+  constructor(below: BlockNode, options: FaultOptions = {}) {
+    super(below);
     this.#clock = options.clock ?? REAL_CLOCK;
     for (const rule of options.rules ?? []) this.add(rule);
-  }
-
-  get name(): string {
-    return this.below.name;
-  }
-
-  get lengthBytes(): number {
-    return this.below.lengthBytes;
-  }
-
-  get alignmentBytes(): number {
-    return this.below.alignmentBytes;
-  }
-
-  get readOnly(): boolean {
-    return this.below.readOnly;
   }
 
   add(rule: FaultRule): ActiveFault {
@@ -94,7 +77,7 @@ export class FaultFilter implements FilterDevice {
     this.#faults.length = 0;
   }
 
-  async read(offsetBytes: number, into: Uint8Array): Promise<void> {
+  override async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     checkRange(this, offsetBytes, into.byteLength);
     const hits = this.#hits('read', offsetBytes, into.byteLength);
     if (hits.length === 0) return this.below.read(offsetBytes, into);
@@ -104,7 +87,7 @@ export class FaultFilter implements FilterDevice {
     this.#fail(hits, 'after', offsetBytes);
   }
 
-  async write(offsetBytes: number, from: Uint8Array): Promise<void> {
+  override async write(offsetBytes: number, from: Uint8Array): Promise<void> {
     checkRange(this, offsetBytes, from.byteLength);
     const hits = this.#hits('write', offsetBytes, from.byteLength);
     if (hits.length === 0) return this.below.write(offsetBytes, from);
@@ -118,7 +101,11 @@ export class FaultFilter implements FilterDevice {
     this.#fail(hits, 'after', offsetBytes);
   }
 
-  async writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }): Promise<void> {
+  override async writeZeroes(
+    offsetBytes: number,
+    lengthBytes: number,
+    options?: { keepAllocated?: boolean },
+  ): Promise<void> {
     checkRange(this, offsetBytes, lengthBytes);
     const hits = this.#hits('write-zeroes', offsetBytes, lengthBytes);
     await this.#before(hits, offsetBytes);
@@ -128,26 +115,18 @@ export class FaultFilter implements FilterDevice {
     this.#fail(hits, 'after', offsetBytes);
   }
 
-  discard(offsetBytes: number, lengthBytes: number): Promise<void> {
+  override discard(offsetBytes: number, lengthBytes: number): Promise<void> {
     return this.#around('discard', offsetBytes, lengthBytes, () => this.below.discard(offsetBytes, lengthBytes));
   }
 
-  flush(): Promise<void> {
+  override flush(): Promise<void> {
     return this.#around('flush', undefined, 0, () => this.below.flush());
   }
 
-  blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
+  override blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
     return this.#around('block-status', offsetBytes, lengthBytes, () =>
       this.below.blockStatus(offsetBytes, lengthBytes),
     );
-  }
-
-  prefetch(offsetBytes: number, lengthBytes: number): Promise<void> {
-    return this.below.prefetch(offsetBytes, lengthBytes);
-  }
-
-  close(): Promise<void> {
-    return this.below.close();
   }
 
   async #around<T>(

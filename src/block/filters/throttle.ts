@@ -3,10 +3,10 @@
 
 import type { Clock } from '../../base/clock.js';
 import { UsageError } from '../../base/errors.js';
-import type { BlockNode, FilterDevice } from '../block-node.js';
-import type { BlockExtent } from '../device.js';
+import type { BlockNode } from '../block-node.js';
 import { checkRange, checkWritable } from '../range.js';
 import { RateBuckets, type ThrottleRate } from './leaky-bucket.js';
+import { PassThrough } from './pass-through.js';
 
 export type { ThrottleRate } from './leaky-bucket.js';
 
@@ -36,7 +36,7 @@ interface Waiter {
  * Requests of one direction go in the order in which they came. While somebody drains a node above, requests held back
  * go at once and count for nothing, so that a drained section begins without delay.
  */
-export class ThrottleFilter implements FilterDevice {
+export class ThrottleFilter extends PassThrough {
   readonly #clock: Clock;
   #limits: ThrottleLimits = {};
   #bytes: Partial<Record<Direction, RateBuckets>> = {};
@@ -47,28 +47,10 @@ export class ThrottleFilter implements FilterDevice {
   /** Drained sections above. */
   #drains = 0;
 
-  constructor(
-    readonly below: BlockNode,
-    options: { readonly limits: ThrottleLimits; readonly clock: Clock },
-  ) {
+  constructor(below: BlockNode, options: { readonly limits: ThrottleLimits; readonly clock: Clock }) {
+    super(below);
     this.#clock = options.clock;
     this.setLimits(options.limits);
-  }
-
-  get name(): string {
-    return this.below.name;
-  }
-
-  get lengthBytes(): number {
-    return this.below.lengthBytes;
-  }
-
-  get alignmentBytes(): number {
-    return this.below.alignmentBytes;
-  }
-
-  get readOnly(): boolean {
-    return this.below.readOnly;
   }
 
   get limits(): ThrottleLimits {
@@ -94,43 +76,35 @@ export class ThrottleFilter implements FilterDevice {
     this.#wake();
   }
 
-  async read(offsetBytes: number, into: Uint8Array): Promise<void> {
+  override async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     checkRange(this, offsetBytes, into.byteLength);
     await this.#admit('read', into.byteLength);
     await this.below.read(offsetBytes, into);
   }
 
-  async write(offsetBytes: number, from: Uint8Array): Promise<void> {
+  override async write(offsetBytes: number, from: Uint8Array): Promise<void> {
     checkWritable(this);
     checkRange(this, offsetBytes, from.byteLength);
     await this.#admit('write', from.byteLength);
     await this.below.write(offsetBytes, from);
   }
 
-  async writeZeroes(offsetBytes: number, lengthBytes: number, options?: { keepAllocated?: boolean }): Promise<void> {
+  override async writeZeroes(
+    offsetBytes: number,
+    lengthBytes: number,
+    options?: { keepAllocated?: boolean },
+  ): Promise<void> {
     checkWritable(this);
     checkRange(this, offsetBytes, lengthBytes);
     await this.#admit('write', 0);
     await this.below.writeZeroes(offsetBytes, lengthBytes, options);
   }
 
-  async discard(offsetBytes: number, lengthBytes: number): Promise<void> {
+  override async discard(offsetBytes: number, lengthBytes: number): Promise<void> {
     checkWritable(this);
     checkRange(this, offsetBytes, lengthBytes);
     await this.#admit('write', 0);
     await this.below.discard(offsetBytes, lengthBytes);
-  }
-
-  flush(): Promise<void> {
-    return this.below.flush();
-  }
-
-  blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
-    return this.below.blockStatus(offsetBytes, lengthBytes);
-  }
-
-  prefetch(offsetBytes: number, lengthBytes: number): Promise<void> {
-    return this.below.prefetch(offsetBytes, lengthBytes);
   }
 
   drainBegin(): void {
@@ -140,10 +114,6 @@ export class ThrottleFilter implements FilterDevice {
 
   drainEnd(): void {
     this.#drains--;
-  }
-
-  close(): Promise<void> {
-    return this.below.close();
   }
 
   #admit(direction: Direction, bytes: number): Promise<void> | undefined {
