@@ -2,9 +2,12 @@
 // What a backup reads, wherever it comes from.
 
 import type { BackupJobDisk } from '../jobs/backup-job.js';
+import type { Executor } from '../pipeline/executor.js';
 import type { BackupDescription, DumpSink, SnapshotOutcome } from '../plugin-api.js';
+import type { Datastore } from '../store/datastore.js';
 import type { BackupWish } from './backup-wish.js';
 import type { Context } from './context.js';
+import { ChangedExports } from './export-input.js';
 import { type OpenSource, openSources } from './sources.js';
 
 export interface BackupInput {
@@ -16,21 +19,43 @@ export interface BackupInput {
   close(outcome: SnapshotOutcome): Promise<void>;
 }
 
-export async function openImages(context: Context, wish: BackupWish, signal: AbortSignal): Promise<BackupInput> {
+/** What a backup into a datastore has, of which the guest's lock is held. */
+export interface StoreAtHand {
+  readonly store: Datastore | undefined;
+  readonly executor: Executor;
+}
+
+export async function openImages(
+  context: Context,
+  wish: BackupWish,
+  { store, executor }: StoreAtHand,
+  signal: AbortSignal,
+): Promise<BackupInput> {
+  const { guest, exports } = wish;
+  const { discardSource, parent: expectedParent } = exports;
+  const changed =
+    store === undefined
+      ? undefined
+      : new ChangedExports(context, { store, guest, expectedParent, executor, discardSource, signal });
   const sources: OpenSource[] = [];
   const close = async () => {
     for (const { device } of sources) await device.close();
+    await changed?.close();
   };
   try {
-    await openSources(context, wish, sources, signal);
+    await openSources(context, wish, changed, sources, signal);
   } catch (error) {
     await close();
     throw error;
   }
-  return { disks: sources.map(({ device }) => ({ device })), description: describe(wish, sources), close };
+  const disks = sources.map(({ device, sync }) => (sync === undefined ? { device } : { device, sync }));
+  return { disks, description: describe(wish, sources), close };
 }
 
-function describe({ disks, forceShare }: BackupWish, sources: readonly OpenSource[]): BackupInput['description'] {
+function describe(
+  { disks, forceShare, exports }: BackupWish,
+  sources: readonly OpenSource[],
+): BackupInput['description'] {
   const isShared = (source: OpenSource): boolean => forceShare && source.kind === 'image';
   // Nobody wrote to the images, unless a lock was passed over; what an NBD server does, nobody knows.
   const isOffline = sources.every((source) => source.kind === 'image' && !isShared(source));
@@ -42,6 +67,12 @@ function describe({ disks, forceShare }: BackupWish, sources: readonly OpenSourc
       kind: 'disk' as const,
       sizeBytes: sources[index]!.device.lengthBytes,
       forceShared: isShared(sources[index]!),
+      ...bitmapOf(exports, name),
     })),
   };
+}
+
+function bitmapOf({ bitmaps }: BackupWish['exports'], disk: string): { readonly bitmapName?: string } {
+  const bitmap = bitmaps.get(disk);
+  return bitmap === undefined ? {} : { bitmapName: bitmap.name };
 }

@@ -5,13 +5,14 @@ import { statSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { FailedError, UsageError } from '../base/errors.js';
 import { type GuestRef, requireGuest } from '../store/backup-id.js';
+import { type ExportFlags, type ExportWish, parseExportFlags } from './bitmap-wish.js';
 import { type GuestFlags, type GuestWish, parseGuestFlags } from './guest-wish.js';
 import { parseCount, parseWait, parseWorkers } from './parse-count.js';
 import { type DiskPair, parseDisks } from './parse-disk.js';
 import { parseLabels } from './parse-labels.js';
 import { parseSize } from './parse-size.js';
 
-export interface BackupFlags extends GuestFlags {
+export interface BackupFlags extends GuestFlags, ExportFlags {
   readonly disk?: readonly string[];
   readonly config?: readonly string[];
   readonly output?: string;
@@ -23,7 +24,6 @@ export interface BackupFlags extends GuestFlags {
   readonly wait?: string | true;
   readonly forceShare?: boolean;
   readonly workers?: string;
-  readonly bitmap?: readonly string[];
 }
 
 export type BackupTarget =
@@ -44,6 +44,7 @@ export interface BackupWish {
   readonly waitSeconds: number;
   readonly forceShare: boolean;
   readonly workers?: number;
+  readonly exports: ExportWish;
   /** A guest that runs; then `disks` is empty. */
   readonly live?: GuestWish;
 }
@@ -54,17 +55,13 @@ const MOST_LEVEL = 22;
 const LAST_SECOND = 253402300799;
 
 export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
-  if (flags.bitmap !== undefined) {
-    throw new FailedError('not-yet', 'bitmaps of NBD exports (--bitmap) come with a later version', {
-      advice: 'Back up the running guest itself with --qmp SOCKET.',
-    });
-  }
   const live = parseGuestFlags(flags);
+  const disks = parseDisks(flags.disk ?? [], 'NAME=IMAGE');
+  const target = parseTarget(flags.output, flags.format);
   const wish = {
-    guest: requireGuest(guestText),
-    disks: parseDisks(flags.disk ?? [], 'NAME=IMAGE'),
+    ...{ guest: requireGuest(guestText), disks, target },
     configPaths: flags.config ?? [],
-    target: parseTarget(flags.output, flags.format),
+    exports: parseExportFlags(flags, disks, target.kind === 'datastore'),
     speedBytesPerSecond: flags.speed === undefined ? 0 : parseSize(flags.speed, '--speed'),
     level: flags.level === undefined ? DEFAULT_LEVEL : parseCount(flags.level, '--level', 1, MOST_LEVEL),
     timeSeconds:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Every command with its arguments and flags. Values stay text here; the command's own module checks them.
 
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { defineHousekeeping } from './grammar-housekeeping.js';
 import type { Action } from './program.js';
 
@@ -80,7 +80,19 @@ function defineBackup(program: Command, action: Action): void {
     .option('--include <name>', 'only this disk of the guest; repeatable', collect)
     .option('--exclude <name>', 'not this disk of the guest; repeatable', collect)
     .option('--paranoid', 'read all of the disks though a bitmap says what changed')
-    .addOption(new Option('--bitmap <name=bitmap>').argParser(collect).hideHelp());
+    .option(
+      '--bitmap <name=bitmap:mode>',
+      "an NBD export's dirty bitmap; mode: new, or reuse to read only changes",
+      collect,
+    )
+    .option(
+      '--parent <backup>',
+      'with --bitmap …:reuse: the backup that the bitmaps follow; fails if it is not the latest',
+    )
+    .option(
+      '--discard-source',
+      'discard what was read at the NBD server; for snapshots with fleecing, destroys all else',
+    );
   action(command, () => import('./commands/backup.js'), only);
 }
 

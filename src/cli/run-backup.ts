@@ -38,7 +38,8 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
       const vault = await openVault(wish, store, stop.signal);
       const { live } = wish;
       const openInput = async () => {
-        if (live === undefined) return await openImages(context, wish, stop.signal);
+        const atHand = { store, executor: machine.executor };
+        if (live === undefined) return await openImages(context, wish, atHand, stop.signal);
         const { openGuest } = await import('./guest-input.js');
         return await openGuest(context, wish, live, store, clusterSizeBytes, stop.signal);
       };
