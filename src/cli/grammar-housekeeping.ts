@@ -8,6 +8,9 @@ export function defineHousekeeping(program: Command, action: Action): void {
   const forget = program.command('forget').description('remove backups; their space is freed by a later collection');
   forget.argument('<backup...>', 'the backups');
   action(forget, () => import('./commands/forget.js'), all);
+  const protect = program.command('protect').description('protect backups from forget and prune');
+  protect.argument('<backup...>', 'the backups').option('--off', 'take their protection away');
+  action(protect, () => import('./commands/protect.js'), all);
   definePrune(program, action);
 }
 
