@@ -87,6 +87,8 @@ export interface ExecutorOptions {
   readonly pools: readonly SlotPool[];
   /** 'reference' computes ids and seals in JavaScript, about a hundred times slower. */
   readonly implementation?: 'native' | 'reference';
+  /** How much the threads stand back behind this one and other programs, as `nice` counts: 0 to 19. */
+  readonly niceness?: number;
 }
 
 /** Cheap: threads start, all at once, with the first call, and never keep the process alive while idle. */

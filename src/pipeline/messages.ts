@@ -16,6 +16,8 @@ export interface WorkerSettings {
   readonly level: number;
   readonly implementation: Implementation;
   readonly pools: readonly SharedSlots[];
+  /** Of the threads, as `nice` counts; 0 is that of the process. */
+  readonly niceness: number;
 }
 
 export const HASH_SLOT = 0;

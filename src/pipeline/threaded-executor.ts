@@ -20,10 +20,10 @@ export class ThreadedExecutor implements Executor {
 
   /** `entry` replaces the threads' program, in tests of its death. */
   constructor(options: ExecutorOptions, entry = new URL('./worker.js', import.meta.url)) {
-    const { hash, level, pools, workers, implementation = 'native' } = options;
+    const { hash, level, pools, workers, implementation = 'native', niceness = 0 } = options;
     this.#pools = new Map(pools.map((pool, index) => [pool, index]));
     this.#team = new WorkerTeam(workers, entry, () => {
-      return { hash, level, implementation, pools: pools.map((pool) => pool.shared) };
+      return { hash, level, implementation, niceness, pools: pools.map((pool) => pool.shared) };
     });
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The entry of a worker thread. It imports only what tasks need, because starting it is on the way of the first cluster.
 
+import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { compress, type Run } from './compress.js';
 import { encodeError } from './error-message.js';
@@ -22,8 +23,17 @@ import { SlotMemory } from './slot-memory.js';
 import { verifyExtents } from './verify-extents.js';
 
 const settings = workerData as WorkerSettings;
-const { hash, level, implementation } = settings;
+const { hash, level, implementation, niceness } = settings;
+standBack(niceness);
 const slots: SlotMemory[][] = settings.pools.map(() => []);
+
+/** On Linux a priority is a thread's, not the process's. Where it may not be set, the work goes on at the usual one. */
+function standBack(niceness: number): void {
+  if (niceness === 0) return;
+  try {
+    setPriority(niceness);
+  } catch {}
+}
 
 function slotOf(pool: number, index: number): SlotMemory {
   const known = slots[pool]!;

@@ -14,6 +14,8 @@ import { allSettled, flips, type Range } from './alloc-track-ranges.js';
 
 /** What a fill copies at a time. */
 const FILL_PIECE_BYTES = 1 << 20;
+/** As many as a stream job has fills under way. */
+const SPARE_BUFFERS = 2;
 /** Zeros that a fill has to write, at a time: guest writes to the range wait that long. */
 const ZERO_PIECE_BYTES = 16 << 20;
 /** Of copy-on-read; a read that would exceed it is answered without a copy. */
@@ -66,6 +68,8 @@ export class AllocTrack implements FilterDevice {
   readonly #options: AllocTrackOptions;
   /** Of copy-on-read, under way. */
   #copyingBytes = 0;
+  /** Of FILL_PIECE_BYTES each, for fills to come. */
+  readonly #spareBuffers: Buffer[] = [];
 
   /** @param below the target */
   constructor(
@@ -281,13 +285,28 @@ export class AllocTrack implements FilterDevice {
     let filledBytes = 0;
     for (let at = this.held.nextClean(from, to); at !== undefined; at = this.held.nextClean(at, to)) {
       const piece = await this.#nextPiece(at, this.held.nextDirty(at, to) ?? to);
-      const isZero = piece.state === 'zero';
-      const bytes = Buffer.allocUnsafe(isZero ? 0 : piece.range.to - piece.range.from);
-      await this.#backing.read(piece.range.from, bytes);
-      filledBytes += await this.#holding.store(piece.range, isZero || isAllZero(bytes) ? 'zeros' : bytes);
+      filledBytes +=
+        piece.state === 'zero' ? await this.#holding.store(piece.range, 'zeros') : await this.#copy(piece.range);
       at = piece.range.to;
     }
     return { filledBytes };
+  }
+
+  /** Copies a piece; gives the bytes that became held. Buffers are used again: new ones would keep the collector busy. */
+  async #copy({ from, to }: Range): Promise<number> {
+    const buffer = (to - from <= FILL_PIECE_BYTES ? this.#spareBuffers.pop() : undefined) ?? this.#newBuffer(to - from);
+    try {
+      const bytes = buffer.subarray(0, to - from);
+      await this.#backing.read(from, bytes);
+      return await this.#holding.store({ from, to }, isAllZero(bytes) ? 'zeros' : bytes);
+    } finally {
+      if (buffer.length === FILL_PIECE_BYTES && this.#spareBuffers.length < SPARE_BUFFERS)
+        this.#spareBuffers.push(buffer);
+    }
+  }
+
+  #newBuffer(lengthBytes: number): Buffer {
+    return Buffer.allocUnsafeSlow(Math.max(lengthBytes, FILL_PIECE_BYTES));
   }
 
   /** How much from `at` on, a granule's start, can be filled alike. Zero granules are those that are zero as a whole. */
