@@ -4,6 +4,7 @@
 import type { Manifest } from '../../formats/vmar/manifest.js';
 import { UsageError } from '../base/errors.js';
 import type { LiveAssignment } from '../live/live-restore.js';
+import { isNbdUri } from '../nbd/client/nbd-uri.js';
 import { parseWorkers } from './parse-count.js';
 import { parseSize } from './parse-size.js';
 import { parseRestore, planRestore, type RestoreFlags, type RestoreWish } from './restore-wish.js';
@@ -30,6 +31,7 @@ const MOST_SOCKET_PATH_BYTES = 107;
 export function parseLive(flags: LiveFlags): LiveWish {
   refuseUnfit(flags);
   const restore = parseRestore(flags);
+  for (const { name, place } of restore.disks) refuseNbd(name, place);
   if (flags.state === '')
     throw new UsageError('no-state', 'the name of the state file is empty', { object: '--state' });
   return {
@@ -51,6 +53,14 @@ function refuseUnfit(flags: LiveFlags): void {
   throw new UsageError('not-live', 'a live restore never puts zeros in the place of what is damaged', {
     object: '--allow-damaged',
     advice: 'Reads of what is damaged fail until the guest overwrites it; the rest is restored.',
+  });
+}
+
+function refuseNbd(name: string, place: string): void {
+  if (!isNbdUri(place)) return;
+  throw new UsageError('not-live', 'a live restore needs a file or block device, whose flushes it can rely on', {
+    object: `--disk ${name}=${place}`,
+    advice: 'Name the file or device itself; without --live a disk can be restored to an NBD server.',
   });
 }
 

@@ -13,10 +13,12 @@ import type { Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
 import { NbdServer } from '../nbd/server/nbd-server.js';
 import type { Executor } from '../pipeline/executor.js';
+import { checkDistinct, type NamedPlace } from './distinct-places.js';
 import { LiveClients } from './live-clients.js';
 import { type ByteRange, LiveDisk, type LiveDiskListener } from './live-disk.js';
 import type { LiveEvent } from './live-event.js';
-import { openLiveState } from './live-state.js';
+import { openLiveState, statePathOf } from './live-state.js';
+import { newStatePath } from './state-place.js';
 
 export type { LiveEvent } from './live-event.js';
 
@@ -90,6 +92,7 @@ class LiveRestore implements LiveDiskListener {
 
   async open(backup: OpenBackup, assignments: readonly LiveAssignment[]): Promise<void> {
     const { clock, socketPath, log } = this.#options;
+    await checkDistinct([{ path: socketPath, use: 'socket' }, ...(await placesOf(assignments))]);
     try {
       for (const assignment of assignments) this.#disks.push(await this.#openDisk(backup, assignment));
       const exports = this.#disks.map(({ name, node }) => ({ name, device: node, readOnly: false }));
@@ -227,4 +230,14 @@ class LiveRestore implements LiveDiskListener {
     }
     this.#look();
   }
+}
+
+/** All that is written besides the socket. */
+async function placesOf(assignments: readonly LiveAssignment[]): Promise<NamedPlace[]> {
+  const places: NamedPlace[] = assignments.map(({ target }) => ({ path: target, use: 'target' }));
+  for (const { target, statePath } of assignments) {
+    const path = await statePathOf(target, statePath);
+    places.push({ path, use: 'state file' }, { path: newStatePath(path), use: 'state file' });
+  }
+  return places;
 }

@@ -42,12 +42,15 @@ export interface LiveState {
   abandon(): Promise<void>;
 }
 
+/** Where the state of a restore to the target lies, if no other place was named. */
+export async function statePathOf(targetPath: string, statePath: string | undefined): Promise<string> {
+  if (statePath !== undefined) return statePath;
+  return defaultStatePath(targetPath, (await targetKind(targetPath)) === 'device' ? 'device' : 'file');
+}
+
 /** @throws FailedError for a state of another restore; DamageError for a damaged one; BusyError if others use either. */
 export async function openLiveState(wish: LiveStateWish): Promise<LiveState> {
-  const kind = await targetKind(wish.targetPath);
-  const place = new StatePath(
-    wish.statePath ?? defaultStatePath(wish.targetPath, kind === 'device' ? 'device' : 'file'),
-  );
+  const place = new StatePath(await statePathOf(wish.targetPath, wish.statePath));
   const file = await place.open();
   let target: LiveTarget | undefined;
   try {

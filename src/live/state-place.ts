@@ -22,6 +22,11 @@ export function defaultStatePath(target: string, kind: 'file' | 'device'): strin
   return `${DEVICE_DIRECTORY}/${name}${SUFFIX}`;
 }
 
+/** Where a state file is made, before it gets its name. */
+export function newStatePath(path: string): string {
+  return `${path}.new`;
+}
+
 function escaped(letter: string): string {
   return [...Buffer.from(letter)].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
 }
@@ -87,7 +92,7 @@ export class StatePath implements StatePlace {
 
   constructor(path: string) {
     this.path = resolve(path);
-    this.#newPath = `${this.path}.new`;
+    this.#newPath = newStatePath(this.path);
   }
 
   async open(): Promise<StateFile | undefined> {
