@@ -9,12 +9,14 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export class Interrupts {
   readonly #process: NodeJS.Process;
   readonly #output: Output;
+  readonly #program: string;
   #cancel: (() => void) | undefined;
   #interrupted = false;
 
-  constructor(process: NodeJS.Process, output: Output) {
+  constructor(process: NodeJS.Process, output: Output, program: string) {
     this.#process = process;
     this.#output = output;
+    this.#program = program;
   }
 
   listen(): void {
@@ -37,11 +39,11 @@ export class Interrupts {
   #onSignal(): void {
     if (this.#interrupted || this.#cancel === undefined) {
       this.#output.live?.end();
-      this.#output.error('vmar: interrupted');
+      this.#output.error(`${this.#program}: interrupted`);
       this.#process.exit(EXIT.interrupted);
     }
     this.#interrupted = true;
-    this.#output.notice('vmar: stopping; once more ends it at once');
+    this.#output.notice(`${this.#program}: stopping; once more ends it at once`);
     this.#cancel();
   }
 }

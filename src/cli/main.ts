@@ -25,7 +25,7 @@ class Run {
   readonly #program: ProgramName;
   readonly #words: readonly string[];
   readonly #output = new Output(process);
-  readonly #interrupts = new Interrupts(process, this.#output);
+  readonly #interrupts: Interrupts;
   /** As typed, for messages: "vmar backup". */
   #command: string;
   /** Known before the words are understood, for the sake of errors in them. */
@@ -36,6 +36,7 @@ class Run {
   constructor(program: ProgramName, words: readonly string[]) {
     this.#program = program;
     this.#words = words;
+    this.#interrupts = new Interrupts(process, this.#output, program);
     this.#command = program;
     this.#json = isGiven(words, '--json');
     this.#verbose = isGiven(words, '--verbose');

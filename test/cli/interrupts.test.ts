@@ -16,7 +16,7 @@ function fake() {
     },
   });
   const output = { live: undefined, error() {}, notice() {} } as unknown as Output;
-  const interrupts = new Interrupts(process as unknown as NodeJS.Process, output);
+  const interrupts = new Interrupts(process as unknown as NodeJS.Process, output, 'vmar');
   interrupts.listen();
   return { process, interrupts, statuses };
 }
