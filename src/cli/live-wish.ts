@@ -3,6 +3,7 @@
 
 import type { Manifest } from '../../formats/vmar/manifest.js';
 import { UsageError } from '../base/errors.js';
+import { findStatePath, type StateWish } from '../live/found-state.js';
 import type { LiveAssignment } from '../live/live-restore.js';
 import { isNbdUri } from '../nbd/client/nbd-uri.js';
 import { parseWorkers } from './parse-count.js';
@@ -88,4 +89,13 @@ export function planLive(manifest: Manifest, { restore, statePath }: LiveWish): 
   const state = (disk: string) =>
     statePath === undefined ? undefined : disks.length === 1 ? statePath : `${statePath}.${disk}`;
   return disks.map(({ disk, target }) => ({ disk, target, statePath: state(disk) }));
+}
+
+/** The same, before a backup is open that says what the disks' full names are. */
+export async function stateWishes({ restore: { disks }, statePath }: LiveWish): Promise<StateWish[]> {
+  const state = async (disk: string) =>
+    statePath === undefined || disks.length === 1 ? statePath : await findStatePath(statePath, disk);
+  return await Promise.all(
+    disks.map(async ({ name, place }) => ({ disk: name, target: place, statePath: await state(name) })),
+  );
 }

@@ -214,6 +214,8 @@ export class Journal {
     this.#end += bytes.byteLength;
     this.#next += records.length;
     for (const record of records) {
+      // A new generation would say what is held, but not that nothing is missing.
+      if (record.kind === 'complete') this.#compactAt = Number.POSITIVE_INFINITY;
       if (record.kind !== 'held') continue;
       this.#held.set(record.offsetBytes, record.lengthBytes);
       this.#last = record.sequence;

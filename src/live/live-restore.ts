@@ -10,14 +10,16 @@ import { findDisk } from '../archive/find-disk.js';
 import type { OpenBackup } from '../archive/open-backup.js';
 import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
+import { BusyError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { NbdServer } from '../nbd/server/nbd-server.js';
 import type { Executor } from '../pipeline/executor.js';
 import { checkDistinct, type NamedPlace } from './distinct-places.js';
+import type { JournalIdentity } from './journal-header.js';
 import { LiveClients } from './live-clients.js';
 import { type ByteRange, LiveDisk, type LiveDiskListener } from './live-disk.js';
 import type { LiveEvent } from './live-event.js';
-import { openLiveState, statePathOf } from './live-state.js';
+import { type LiveState, openLiveState, statePathOf } from './live-state.js';
 import { newStatePath } from './state-place.js';
 
 export type { LiveEvent } from './live-event.js';
@@ -30,10 +32,27 @@ export interface LiveAssignment {
   readonly statePath: string | undefined;
 }
 
+/** A disk of which an earlier process said that its target holds all. */
+export interface CompleteAssignment extends LiveAssignment {
+  /** As the state file has it. */
+  readonly backup: JournalIdentity['backup'];
+}
+
+/** Disks and the backup that they come from; or disks that need none any more. */
+export type LiveSource =
+  | {
+      readonly kind: 'backup';
+      readonly backup: OpenBackup;
+      /** Reads and decompresses. */
+      readonly executor: Executor;
+      readonly assignments: readonly LiveAssignment[];
+    }
+  | { readonly kind: 'complete'; readonly assignments: readonly CompleteAssignment[] };
+
+type BackupSource = Extract<LiveSource, { kind: 'backup' }>;
+
 export interface LiveRestoreOptions {
   readonly socketPath: string;
-  /** Reads and decompresses; stays the caller's. */
-  readonly executor: Executor;
   readonly overwrite: boolean;
   readonly targetIsZero: boolean;
   /** Of all disks together; 0 is no limit. */
@@ -60,14 +79,10 @@ const PROGRESS_MILLIS = 1000;
 /** For requests in flight when the exports go away. */
 const CLOSE_MILLIS = 2000;
 
-/** @throws whatever keeps it from listening: nothing was changed then. Later errors are told by outcome and events. */
-export async function liveRestore(
-  backup: OpenBackup,
-  assignments: readonly LiveAssignment[],
-  options: LiveRestoreOptions,
-): Promise<LiveOutcome> {
+/** The source stays the caller's. @throws whatever keeps it from listening: nothing was changed then. Later errors are told by outcome and events. */
+export async function liveRestore(source: LiveSource, options: LiveRestoreOptions): Promise<LiveOutcome> {
   const restore = new LiveRestore(options);
-  await restore.open(backup, assignments);
+  await restore.open(source);
   return await restore.run();
 }
 
@@ -90,11 +105,15 @@ class LiveRestore implements LiveDiskListener {
     this.#clients = new LiveClients(options.clock, this.#over.signal, () => this.#look());
   }
 
-  async open(backup: OpenBackup, assignments: readonly LiveAssignment[]): Promise<void> {
+  async open(source: LiveSource): Promise<void> {
     const { clock, socketPath, log } = this.#options;
-    await checkDistinct([{ path: socketPath, use: 'socket' }, ...(await placesOf(assignments))]);
+    await checkDistinct([{ path: socketPath, use: 'socket' }, ...(await placesOf(source.assignments))]);
     try {
-      for (const assignment of assignments) this.#disks.push(await this.#openDisk(backup, assignment));
+      if (source.kind === 'complete') {
+        for (const assignment of source.assignments) this.#disks.push(await this.#openComplete(assignment));
+      } else {
+        for (const assignment of source.assignments) this.#disks.push(await this.#openDisk(source, assignment));
+      }
       const exports = this.#disks.map(({ name, node }) => ({ name, device: node, readOnly: false }));
       const server = new NbdServer({ exports, clock, log });
       server.onClient = () => {
@@ -108,19 +127,34 @@ class LiveRestore implements LiveDiskListener {
     }
   }
 
-  async #openDisk(backup: OpenBackup, { disk: name, target, statePath }: LiveAssignment): Promise<LiveDisk> {
-    const { clock, bootId, overwrite, targetIsZero, executor, log } = this.#options;
-    const disk = findDisk(backup.manifest, name);
-    const state = await openLiveState({
-      ...{ targetPath: target, statePath, overwrite, targetIsZero, bootId, warn: (text) => log.warn(text) },
-      backup: {
-        ...{ name: backup.name, digest: toHex(backup.digest), disk: disk.name, sizeBytes: disk.sizeBytes },
-        mapRoot: toHex(disk.mapRoot),
-      },
+  async #openDisk({ backup, executor }: BackupSource, assignment: LiveAssignment): Promise<LiveDisk> {
+    const { clock, log } = this.#options;
+    const disk = findDisk(backup.manifest, assignment.disk);
+    const state = await this.#openState(assignment, {
+      ...{ name: backup.name, digest: toHex(backup.digest), disk: disk.name, sizeBytes: disk.sizeBytes },
+      mapRoot: toHex(disk.mapRoot),
     });
     const backing = state.filling && new BackupDisk(backup, disk, { executor, log });
     const { clusterSizeBytes } = disk;
     return await LiveDisk.open({ name: disk.name, state, backing, clusterSizeBytes, clock, listener: this });
+  }
+
+  async #openComplete(assignment: CompleteAssignment): Promise<LiveDisk> {
+    const { clock } = this.#options;
+    const { disk: name, name: object } = assignment.backup;
+    const state = await this.#openState(assignment, assignment.backup);
+    if (state.filling !== undefined) {
+      await state.abandon();
+      throw new BusyError('state-in-use', 'the state file was changed just now', { object: state.statePath });
+    }
+    this.#options.log.debug(`${name} holds all: ${object} is not needed`);
+    return await LiveDisk.open({ name, state, backing: undefined, clusterSizeBytes: 1 << 16, clock, listener: this });
+  }
+
+  #openState({ target, statePath }: LiveAssignment, backup: JournalIdentity['backup']): Promise<LiveState> {
+    const { bootId, overwrite, targetIsZero, log } = this.#options;
+    const warn = (text: string) => log.warn(text);
+    return openLiveState({ targetPath: target, statePath, overwrite, targetIsZero, bootId, warn, backup });
   }
 
   async run(): Promise<LiveOutcome> {
@@ -168,6 +202,8 @@ class LiveRestore implements LiveDiskListener {
   async #close(filling: Promise<void>): Promise<LiveOutcome | undefined> {
     await this.#server?.close({ graceMillis: CLOSE_MILLIS });
     let failed: LiveOutcome | undefined;
+    // So that the state files are then removed at one stroke: one alone would say that the other target is foreign.
+    if (this.#isFilled) await Promise.allSettled(this.#disks.map(({ node }) => node.flush()));
     const closed = await Promise.allSettled(this.#disks.map((disk) => disk.close()));
     for (const result of closed) if (result.status === 'rejected') failed ??= { kind: 'failed', error: result.reason };
     await filling;
