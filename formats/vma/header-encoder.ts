@@ -3,7 +3,7 @@
 
 import { divideUp, isSize } from '../../src/base/checked.js';
 import { UsageError } from '../../src/base/errors.js';
-import { putBytes } from '../vmar/fields.js';
+import { putBytes, required } from '../vmar/fields.js';
 import { BlobBuffer } from './blobs.js';
 import { isBaseName, md5Without } from './fields.js';
 import { isVmstate, type VmaDevice, type VmaHeader } from './header.js';
@@ -57,6 +57,7 @@ function layOut(header: VmaHeader, blobs: BlobBuffer): Buffer {
   if (lengthBytes > MAX_WRITTEN_HEADER_BYTES) {
     throw cannotHold(`configs and names that make its header longer than ${MAX_WRITTEN_HEADER_BYTES} bytes`);
   }
+  required(Number.isSafeInteger(header.timeSeconds), 'the time of an archive is in whole seconds');
   const bytes = Buffer.alloc(lengthBytes);
   bytes.set(HEADER_MAGIC, 0);
   bytes.writeUInt32BE(VERSION, HEADER_AT.version);

@@ -20,8 +20,9 @@ export interface VmaHandler {
    * present are zeros.
    * @param mask bit i (least significant first) says that 4 KiB block i is present; no bit is set for a block that lies
    *   past the end of its device
-   * @param blocks the present blocks end to end, valid during the call only; of the last block of a device, what lies
-   *   past its end means nothing
+   * @param blocks the present blocks end to end, valid during the call only: a view of the piece just pushed where they
+   *   lie whole in it, otherwise of memory that is used again. Of the last block of a device, what lies past its end
+   *   means nothing
    * @param offsetBytes where the blocks lie in the file
    */
   cluster(device: number, cluster: number, mask: number, blocks: Uint8Array, offsetBytes: number): void;

@@ -24,12 +24,14 @@ function word(random: Random): number {
 }
 
 function mutateHeader(bytes: Buffer, random: Random): void {
-  const kind = random.integer(0, 4);
+  const kind = random.integer(0, 5);
   if (kind === 0) bytes[random.integer(4, 12799)] = random.integer(0, 255);
   else if (kind === 1) bytes.writeUInt32BE(word(random), HEADER_FIELDS[random.integer(0, HEADER_FIELDS.length - 1)]!);
   else if (kind === 2) bytes[12288 + random.integer(0, 210)] = random.integer(0, 255);
   else if (kind === 3) bytes.writeUInt32BE(random.integer(0, 220), 4096 + 32 * random.integer(0, 255));
-  else bytes.writeUInt32BE(word(random), 4096 + 32 * random.integer(0, 255) + 4 * random.integer(0, 7));
+  else if (kind === 4) bytes.writeUInt32BE(word(random), 4096 + 32 * random.integer(0, 255) + 4 * random.integer(0, 7));
+  // The second disk becomes a stream.
+  else bytes.write('vmstate\0', 12288 + 0xbb + 2, 'latin1');
 }
 
 function mutateExtent(bytes: Buffer, at: number, random: Random): void {
