@@ -25,6 +25,7 @@ import type { FoundDisk } from './find-disks.js';
 import { insertionSteps } from './insertion.js';
 import { RUN_NODE, RunNames } from './names.js';
 import { type Owner, ownerOf, RunDirectory } from './run-directory.js';
+import { SnapshotDevice } from './snapshot-device.js';
 import type { ExportDevice, QemuHost, QemuOptions } from './source-qemu.js';
 import { guestBusy, sweep } from './sweep.js';
 
@@ -61,6 +62,7 @@ class Snapshot {
   #directory: RunDirectory | undefined;
   /** We are the run that RUN_NODE stands for: what is there is ours to take away. */
   #isInside = false;
+  #hasServer = false;
   #bitmaps: readonly DiskBitmaps[] = [];
   #devices: ExportDevice[] = [];
 
@@ -146,16 +148,19 @@ class Snapshot {
 
   async #open(monitor: Monitor): Promise<void> {
     await stopOldBitmaps(monitor, this.#bitmaps);
-    await this.#startServer(monitor);
-    for (const [at, { node }] of this.#disks.entries()) {
+    for (const at of this.#disks.keys()) {
       const access = this.#names.of('access', at);
       const file = this.#names.of('cbw', at);
       await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file, discard: 'unmap' });
+    }
+    // After the snapshot nodes: who finds these knows that the server may be ours.
+    await this.#startServer(monitor);
+    for (const [at, { node }] of this.#disks.entries()) {
       const previous = this.#bitmaps[at]?.previous;
       await monitor.execute('block-export-add', {
         type: 'nbd',
         id: this.#names.of('export', at),
-        'node-name': access,
+        'node-name': this.#names.of('access', at),
         name: `disk${at}`,
         // For discards: see SnapshotDisk.device.
         writable: true,
@@ -169,6 +174,7 @@ class Snapshot {
     const connections = CONNECTIONS_PER_DISK * this.#disks.length;
     try {
       await monitor.execute('nbd-server-start', { addr, 'max-connections': connections });
+      this.#hasServer = true;
     } catch (error) {
       if (!(error instanceof FailedError && /already running/i.test(error.message))) throw error;
       throw new BusyError('nbd-in-use', "QEMU's NBD server is in use by another program, and it has only one", {
@@ -194,7 +200,8 @@ class Snapshot {
     if (device.lengthBytes !== sizeBytes) throw resized(name, sizeBytes, device.lengthBytes);
     const fullReason = plan?.disk.fullReason;
     return {
-      ...{ name, sizeBytes, device },
+      ...{ name, sizeBytes },
+      device: new SnapshotDevice(device, this.#need.path),
       ...(bitmap === undefined ? {} : { changes: (offset, length) => device.dirtyStatus(offset, length) }),
       ...(fullReason === undefined ? {} : { fullReason }),
       ...(bitmaps === undefined ? {} : { bitmapName: bitmaps.name }),
@@ -212,10 +219,11 @@ class Snapshot {
   }
 
   async #takeAway(monitor: Monitor, outcome: SnapshotOutcome): Promise<void> {
-    await sweep(monitor, async () => {
+    const beforeLeaving = async () => {
       const { bitmaps } = this.#wish;
       if (bitmaps !== undefined) await endBitmaps(monitor, this.#bitmaps, bitmaps.name, outcome);
-    });
+    };
+    await sweep(monitor, { stopServer: this.#hasServer, beforeLeaving });
     this.#isInside = false;
   }
 

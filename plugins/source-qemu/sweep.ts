@@ -23,7 +23,8 @@ export async function sweepDead(monitor: Monitor): Promise<boolean> {
   const lockPath = ours.find(({ nodeName }) => nodeName === RUN_NODE)?.fileName;
   if (lockPath !== undefined && (await isAlive(lockPath))) throw guestBusy(monitor.name);
   if (ours.some(({ nodeName }) => hasRole(nodeName, 'mark'))) await letRun(monitor);
-  await sweep(monitor);
+  // The server is started only after snapshot nodes were made.
+  await sweep(monitor, { stopServer: ours.some(({ nodeName }) => hasRole(nodeName, 'access')) });
   if (lockPath !== undefined) await removeDead(lockPath);
   return true;
 }
@@ -34,11 +35,17 @@ async function letRun(monitor: Monitor): Promise<void> {
   if (status === 'paused') await monitor.execute('cont', {});
 }
 
+export interface SweepOptions {
+  /** QEMU's NBD server is ours; it is stopped unless others export through it. */
+  readonly stopServer: boolean;
+  readonly beforeLeaving?: () => Promise<void>;
+}
+
 /**
  * Exports, the server, snapshot nodes, filters, fleecing nodes: in this order, as each holds on to the next. Then, after
  * `beforeLeaving`, RUN_NODE, which keeps other runs out until all is gone.
  */
-export async function sweep(monitor: Monitor, beforeLeaving?: () => Promise<void>): Promise<void> {
+export async function sweep(monitor: Monitor, { stopServer, beforeLeaving }: SweepOptions): Promise<void> {
   const exports = await monitor.execute('query-block-exports', {});
   const ours = exports.filter(({ id }) => isOurs(id));
   for (const { id, shuttingDown } of ours) {
@@ -46,8 +53,7 @@ export async function sweep(monitor: Monitor, beforeLeaving?: () => Promise<void
   }
   await untilExportsAreGone(monitor);
   const others = exports.some(({ id, type }) => type === 'nbd' && !isOurs(id));
-  // Whoever holds RUN_NODE has started the server; that it never was is no fault.
-  if (!others) await tolerant(monitor, { execute: 'nbd-server-stop', arguments: {} });
+  if (stopServer && !others) await tolerant(monitor, { execute: 'nbd-server-stop', arguments: {} });
   const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
   const names = nodes.map(({ nodeName }) => nodeName).filter(isOurs);
   const remove = async (wanted: readonly string[]) => {

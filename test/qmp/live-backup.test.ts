@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
 import { Bench } from '../cli/bench.js';
+import { type GuestState, guestState } from './guest-state.js';
 import { LiveWriter, lastWrite } from './live-writer.js';
 import { haveStorageDaemon, type StorageDaemon, startStorageDaemon } from './storage-daemon.js';
 
@@ -15,31 +16,6 @@ const MIB = 1 << 20;
 const SIZES = [24 * MIB, 8 * MIB + 4096];
 const RUNS = Number(process.env.VMAR_LIVE_RUNS ?? 3);
 const SEED = Number(process.env.VMAR_LIVE_SEED ?? Math.floor(Math.random() * 1e6));
-
-export interface GuestState {
-  readonly nodes: readonly string[];
-  readonly edges: readonly string[];
-  readonly exports: readonly string[];
-  readonly bitmaps: readonly string[];
-}
-
-export async function guestState(qmp: string): Promise<GuestState> {
-  const client = await QmpClient.open(qmp);
-  try {
-    const nodes = await client.execute('query-named-block-nodes', { flat: true });
-    const { edges } = await client.execute('x-debug-query-block-graph', {});
-    return {
-      nodes: nodes.map(({ nodeName }) => nodeName).sort(),
-      edges: edges.map(({ parent, child, name }) => `${parent} ${name} ${child}`).sort(),
-      exports: (await client.execute('query-block-exports', {})).map(({ id }) => id).sort(),
-      bitmaps: nodes
-        .flatMap(({ nodeName, bitmaps }) => bitmaps.map(({ recording }) => `${nodeName} ${recording}`))
-        .sort(),
-    };
-  } finally {
-    await client.close();
-  }
-}
 
 describe.skipIf(!haveStorageDaemon('backups of running guests'))('vmar backup --qmp', () => {
   const bench = new Bench();

@@ -24,6 +24,8 @@ export class LiveWriter {
   #files: FileHandle[] = [];
   #running: Promise<void> | undefined;
   #stop = false;
+  /** Write as fast as it goes. */
+  hasty = false;
 
   constructor(seed: number, sizes: readonly number[]) {
     this.#random = seededRandom(seed);
@@ -45,19 +47,23 @@ export class LiveWriter {
 
   async stop(): Promise<void> {
     this.#stop = true;
-    await this.#running;
-    for (const file of this.#files) await file.close();
+    try {
+      await this.#running;
+    } finally {
+      // What a dead daemon exported cannot be closed in good order.
+      for (const file of this.#files) await file.close().catch(() => {});
+    }
   }
 
   async #run(): Promise<void> {
     while (!this.#stop) {
-      await this.write();
+      await this.#write();
       // Else everything is dirty at once, and nothing is proven of what stays clean.
-      if (this.#random.oneIn(2)) await delay(2);
+      if (!this.hasty && this.#random.oneIn(2)) await delay(2);
     }
   }
 
-  async write(): Promise<void> {
+  async #write(): Promise<void> {
     const disk = this.#random.integer(0, this.#sizes.length - 1);
     const blocks = this.#random.integer(1, 8);
     const at = this.#random.integer(0, this.#sizes[disk]! / BLOCK - blocks) * BLOCK;
