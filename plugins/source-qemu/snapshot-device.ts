@@ -42,9 +42,8 @@ export class SnapshotDevice implements BlockDevice {
 
   async flush(): Promise<void> {}
 
-  close(): Promise<void> {
-    return this.#below.close();
-  }
+  /** The connection is the snapshot's: it ends when QEMU has given up the export. */
+  async close(): Promise<void> {}
 
   /** QEMU says no more than that the argument is invalid. */
   async #explained<T>(answer: Promise<T>): Promise<T> {

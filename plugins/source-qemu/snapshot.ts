@@ -209,10 +209,11 @@ class Snapshot {
   }
 
   async end(outcome: SnapshotOutcome): Promise<void> {
-    for (const device of this.#devices.splice(0)) await device.close();
     try {
       if (this.#isInside) await this.#withMonitor((monitor) => this.#takeAway(monitor, outcome), undefined);
     } finally {
+      // Not before: QEMU ends the connections itself, in its own main thread.
+      for (const device of this.#devices.splice(0)) await device.close();
       await this.#directory?.remove();
       this.#directory = undefined;
     }

@@ -16,6 +16,7 @@ import type {
   WindowReport,
 } from '../../src/plugin-api.js';
 import { type DiskChoice, type FoundDisks, findDisks } from './find-disks.js';
+import { refuseUnsafe } from './iothreads.js';
 import { takeSnapshot } from './snapshot.js';
 import { sweepDead } from './sweep.js';
 
@@ -72,6 +73,7 @@ class QemuSource implements GuestSource {
         this.#host.log.warn('took away what an earlier backup left in the guest when it was killed');
       }
       const found = await findDisks(monitor, { include, exclude });
+      await refuseUnsafe(monitor, found.disks);
       this.#found = found;
       return {
         disks: found.disks.map(({ name, sizeBytes }) => ({ name, sizeBytes })),

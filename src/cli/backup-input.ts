@@ -16,6 +16,8 @@ export interface BackupInput {
   readonly description: Pick<BackupDescription, 'source' | 'consistency' | 'disks' | 'guestName' | 'guestUuid'>;
   /** Told once, before the job runs. */
   startsInto?(sink: DumpSink): void;
+  /** After a backup that came off: rejects if something about it is to be told as an error. */
+  check?(): void;
   close(outcome: SnapshotOutcome): Promise<void>;
 }
 

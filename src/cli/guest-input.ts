@@ -17,6 +17,7 @@ import type { BackupInput } from './backup-input.js';
 import type { BackupWish } from './backup-wish.js';
 import type { Context } from './context.js';
 import type { GuestWish } from './guest-wish.js';
+import { Paranoia } from './paranoid.js';
 import { previousBitmaps } from './previous-bitmaps.js';
 
 /** Lies beside this program, bundled or not. */
@@ -49,7 +50,8 @@ export async function openGuest(
     ...(bitmaps === undefined ? {} : { bitmaps }),
   });
   try {
-    return await asInput(context, survey, snapshot, live, clusterSizeBytes);
+    const paranoia = live.paranoid && store !== undefined ? await Paranoia.open(store, wish.guest) : undefined;
+    return await asInput(context, survey, snapshot, paranoia, clusterSizeBytes);
   } catch (error) {
     await snapshot.end('failed').catch(() => {});
     throw error;
@@ -73,7 +75,7 @@ async function asInput(
   context: Context,
   survey: GuestSurvey,
   snapshot: GuestSnapshot,
-  live: GuestWish,
+  paranoia: Paranoia | undefined,
   clusterSizeBytes: number,
 ): Promise<BackupInput> {
   const changes: (DirtyBitmap | undefined)[] = [];
@@ -83,7 +85,8 @@ async function asInput(
   const freeUnchanged = () => {
     for (const [at, bitmap] of changes.entries()) {
       // Where the parent turned out to be of no use, all is read after all.
-      if (bitmap !== undefined && sink?.hasParent(at) === true) freeClean(devices[at]!, bitmap);
+      if (bitmap !== undefined && paranoia === undefined && sink?.hasParent(at) === true)
+        freeClean(devices[at]!, bitmap);
     }
   };
   let onUse: (() => void) | undefined = freeUnchanged;
@@ -98,11 +101,14 @@ async function asInput(
         },
       }),
   );
-  const disks: BackupJobDisk[] = devices.map((device, at) => {
+  const disks: BackupJobDisk[] = [];
+  for (const [at, device] of devices.entries()) {
     const bitmap = changes[at];
-    if (bitmap === undefined || live.paranoid) return { device };
-    return { device, sync: { mode: 'incremental', bitmap: bitmap.snapshot(), afterwards: 'keep' } };
-  });
+    if (bitmap === undefined) disks.push({ device });
+    else if (paranoia !== undefined) {
+      disks.push({ device: await paranoia.watch(snapshot.disks[at]!.name, device, bitmap) });
+    } else disks.push({ device, sync: { mode: 'incremental', bitmap: bitmap.snapshot(), afterwards: 'keep' } });
+  }
   const { consistency } = snapshot;
   return {
     disks,
@@ -119,8 +125,10 @@ async function asInput(
     startsInto: (into) => {
       sink = into;
     },
+    check: () => paranoia?.check(),
     close: async (outcome) => {
-      for (const device of devices) await device.close();
+      for (const { device } of disks) await device.close();
+      await paranoia?.close();
       await snapshot.end(outcome);
     },
   };

@@ -96,6 +96,7 @@ async function backUp(
     started = true;
     const result = await job.run();
     outcome = 'done';
+    input.check?.();
     return result;
   } catch (error) {
     // What a bitmap rests on is damaged: the next backup must not rest on it again.

@@ -13,7 +13,7 @@ import {
   runStatus,
   schemaNames,
 } from './answers.js';
-import { anything, type Decoder, list } from './decode.js';
+import { anything, type Decoder, list, text } from './decode.js';
 
 export type NoArguments = Readonly<Record<string, never>>;
 
@@ -110,6 +110,7 @@ export const COMMANDS = {
   'x-debug-query-block-graph': command()(blockGraph),
   stop: command()(anything),
   cont: command()(anything),
+  'qom-get': command<{ readonly path: string; readonly property: string }>()(text),
   'qom-set': command<{ readonly path: string; readonly property: string; readonly value: string }>()(anything),
   'blockdev-add': command<BlockdevOptions>()(anything),
   'blockdev-del': command<{ readonly 'node-name': string }>()(anything),

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+// Proves, with a real qemu-system: disks are found by their devices, filters go under these and away again, the guest
+// stands still for less than 100 ms, is frozen by its agent where it has one, and never stays paused or frozen.
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Bench, type Json } from '../cli/bench.js';
+import { fakeAgent } from './fake-agent.js';
+import { type GuestState, guestState } from './guest-state.js';
+import { haveMachine, type Machine, startMachine } from './machine.js';
+
+const MIB = 1 << 20;
+const VIRTIO = '/machine/peripheral/vd0/virtio-backend';
+
+describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp of a machine', () => {
+  const bench = new Bench();
+  let machine: Machine;
+  let before: GuestState;
+
+  beforeEach(async () => {
+    for (const name of ['fleece', 'store', 'cache']) rmSync(bench.path(name), { recursive: true, force: true });
+    mkdirSync(bench.path('fleece'));
+    spawnSync('qemu-img', ['create', '-q', '-f', 'qcow2', bench.path('a.qcow2'), '8M']);
+    spawnSync('qemu-img', ['create', '-q', '-f', 'raw', bench.path('b.raw'), '4M']);
+    spawnSync('qemu-img', ['create', '-q', '-f', 'raw', bench.path('ro.raw'), '1M']);
+    machine = await startMachine(bench.directory, [
+      ...['-blockdev', `driver=qcow2,node-name=a,file.driver=file,file.filename=${bench.path('a.qcow2')}`],
+      ...['-device', 'virtio-blk-pci,drive=a,id=vd0'],
+      ...['-device', 'virtio-scsi-pci'],
+      ...['-drive', `if=none,id=drive-scsi0,format=raw,file=${bench.path('b.raw')}`],
+      ...['-device', 'scsi-hd,drive=drive-scsi0,id=scsi0'],
+      ...['-drive', `if=none,id=ro,format=raw,readonly=on,file=${bench.path('ro.raw')}`],
+      ...['-device', 'scsi-hd,drive=ro,id=scsi1'],
+      ...['-device', 'scsi-cd,id=cd0'],
+    ]);
+    before = await guestState(machine.qmp);
+    await bench.json(['init', 'store']);
+  });
+
+  afterEach(async () => {
+    await machine.kill();
+  });
+
+  const words = (...more: string[]) => [
+    ...['backup', '100', '--qmp', machine.qmp, '--fleece', bench.path('fleece')],
+    ...more,
+  ];
+
+  async function expectUntouched(bitmaps: readonly string[]): Promise<void> {
+    expect(await guestState(machine.qmp)).toEqual({ ...before, bitmaps });
+    expect(readdirSync(bench.path('fleece'))).toEqual([]);
+    expect(await machine.monitor.ask('query-status')).toMatchObject({ running: true });
+  }
+
+  async function expectContent(backup: string, disk: string, content: Buffer): Promise<void> {
+    rmSync(bench.path('out'), { recursive: true, force: true });
+    await bench.json(['restore', backup, '--to', 'out']);
+    expect(readFileSync(bench.path('out', `${disk}.raw`)).equals(content)).toBe(true);
+  }
+
+  const show = (backup: string): Promise<Json> => bench.json(['show', backup]);
+  const bitmapsNow = async () => (await guestState(machine.qmp)).bitmaps;
+
+  it('in full, then what changed', async () => {
+    const contents = { vd0: Buffer.alloc(8 * MIB), 'drive-scsi0': Buffer.alloc(4 * MIB) };
+    const write = async (disk: keyof typeof contents, pattern: number, at: number, length: number) => {
+      await machine.write(disk === 'vd0' ? VIRTIO : 'scsi0', pattern, at, length);
+      contents[disk].fill(pattern, at, at + length);
+    };
+    await write('vd0', 1, 0, MIB);
+    await write('drive-scsi0', 2, 65536, 12288);
+    const running = await bench.run(['--json', ...words()]);
+    expect(running.stderr).toMatch(/ro is not backed up: read-only/);
+    expect(running.stderr).toMatch(/cd0 is not backed up: an empty removable drive/);
+    const { backup, disks } = running.json();
+    expect(disks.map(({ name }: Json) => name).sort()).toEqual(['drive-scsi0', 'vd0']);
+    for (const [disk, content] of Object.entries(contents)) await expectContent(backup, disk, content);
+    expect(await show(backup)).toMatchObject({ source: 'qemu', consistency: 'crash' });
+    const bitmaps = await bitmapsNow();
+    expect(bitmaps.length).toBe(2);
+    await expectUntouched(bitmaps);
+
+    await write('vd0', 3, 2 * MIB, 4096);
+    await write('drive-scsi0', 4, 4 * MIB - 512, 512);
+    const second = await bench.json(words());
+    for (const disk of second.disks) expect(disk).toMatchObject({ read: 65536, zero: 0 });
+    for (const [disk, content] of Object.entries(contents)) await expectContent(second.backup, disk, content);
+    await expectUntouched(bitmaps);
+
+    const paranoid = await bench.json(words('--paranoid', '--exclude', 'scsi0'));
+    expect(paranoid.disks).toMatchObject([{ name: 'vd0', read: 8 * MIB, new: 0 }]);
+
+    const pauses = machine.monitor.events.filter(({ event }) => event === 'STOP' || event === 'RESUME');
+    expect(pauses.map(({ event }) => event)).toEqual(['STOP', 'RESUME', 'STOP', 'RESUME', 'STOP', 'RESUME']);
+    const millis = [0, 2, 4].map((at) => (pauses[at + 1]!.atMicros - pauses[at]!.atMicros) / 1000);
+    console.log(`the guest stood still for ${millis.map((one) => one.toFixed(1)).join(', ')} ms`);
+  });
+
+  it('frozen by its agent', async () => {
+    const agent = await fakeAgent(bench.path('agent'), 50);
+    const { backup } = await bench.json(words('--agent', bench.path('agent')));
+    expect(agent.asked).toEqual(['guest-fsfreeze-freeze', 'guest-fsfreeze-status', 'guest-fsfreeze-thaw']);
+    expect(await show(backup)).toMatchObject({ consistency: 'agent-frozen' });
+    await expectUntouched(await bitmapsNow());
+  });
+
+  it('crash-consistent, and said so, when there is no agent', async () => {
+    const none = await bench.run(['--json', ...words('--agent', bench.path('none'))]);
+    expect(none.stderr).toMatch(/not frozen, so the backup is crash-consistent: there is no such socket/);
+    expect(await show(none.json().backup)).toMatchObject({ consistency: 'crash' });
+  });
+
+  it('goes on, and is thawed, after kill -9 of vmar while it is frozen', async () => {
+    const agent = await fakeAgent(bench.path('agent'), 1500);
+    const { child, finished } = bench.start(words('--agent', bench.path('agent')));
+    while (!agent.asked.includes('guest-fsfreeze-freeze')) await delay(10);
+    child.kill('SIGKILL');
+    await finished;
+    while (!agent.asked.includes('guest-fsfreeze-thaw')) await delay(10);
+    expect(await machine.monitor.ask('query-status')).toMatchObject({ running: true });
+    // The next one clears up.
+    await bench.json(words());
+    await expectUntouched(await bitmapsNow());
+  });
+
+  it('goes on though the guardian was killed in the window', async () => {
+    const run = 'vmar-vm_100-00000000';
+    mkdirSync(bench.path('fleece', run));
+    writeFileSync(bench.path('fleece', run, 'lock'), '');
+    const lock = { driver: 'file', 'node-name': 'vmar-run', filename: bench.path('fleece', run, 'lock') };
+    await machine.monitor.ask('blockdev-add', { ...lock, 'read-only': true });
+    await machine.monitor.ask('blockdev-add', { driver: 'null-co', 'node-name': 'vmar-0badcafe-0-m0', size: 0 });
+    await machine.monitor.ask('stop');
+    await bench.json(words());
+    await expectUntouched(await bitmapsNow());
+  });
+
+  it('that stands still is left so', async () => {
+    await machine.monitor.ask('stop');
+    await bench.json(words());
+    expect(await machine.monitor.ask('query-status')).toMatchObject({ status: 'paused' });
+    expect(await guestState(machine.qmp)).toMatchObject({ edges: before.edges });
+  });
+
+  it('refused where an iothread would make QEMU crash', async (context) => {
+    await machine.kill();
+    machine = await startMachine(bench.directory, [
+      ...['-object', 'iothread,id=io0', '-device', 'virtio-scsi-pci,iothread=io0'],
+      ...['-blockdev', 'driver=null-co,node-name=n0,size=1048576', '-device', 'scsi-hd,drive=n0,id=one'],
+      ...['-blockdev', 'driver=null-co,node-name=n1,size=1048576'],
+      ...['-device', 'virtio-blk-pci,drive=n1,id=two,iothread=io0'],
+      ...['-blockdev', 'driver=null-co,node-name=n2,size=1048576', '-device', 'virtio-blk-pci,drive=n2,id=three'],
+    ]);
+    before = await guestState(machine.qmp);
+    const { qemu } = (await machine.monitor.ask('query-version')) as { qemu: { major: number } };
+    if (qemu.major >= 9) return context.skip();
+    expect(await bench.error(words())).toMatchObject({
+      code: 'iothread-unsafe',
+      message: expect.stringContaining('one, two'),
+    });
+    expect((await bench.json(words('--exclude', 'one', '--exclude', 'two'))).disks.length).toBe(1);
+    await expectUntouched(await bitmapsNow());
+  });
+
+  it('through libvirt', async () => {
+    // A stand-in for virsh, which asks the machine's own monitor.
+    const script = `#!${process.execPath}
+      const socket = require('net').connect(${JSON.stringify(machine.qmp)});
+      const lines = require('readline').createInterface({ input: socket });
+      let answers = 0;
+      lines.on('line', (line) => {
+        const message = JSON.parse(line);
+        if (message.QMP) socket.write('{"execute":"qmp_capabilities"}\\n' + process.argv[5] + '\\n');
+        else if (!message.event && ++answers === 2) { console.log(line); process.exit(0); }
+      });`;
+    mkdirSync(bench.path('bin'), { recursive: true });
+    writeFileSync(bench.path('bin', 'virsh'), script, { mode: 0o755 });
+    const env = { PATH: `${bench.path('bin')}:${process.env.PATH}` };
+    const fleece = ['--fleece', bench.path('fleece')];
+    const { disks } = await bench.json(['backup', '100', '--libvirt', 'web', ...fleece], { env });
+    expect(disks.length).toBe(2);
+    await expectUntouched(await bitmapsNow());
+  });
+});
