@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The directory of one run: the fleecing files, the socket of the export, and a lock that says that the run lives.
 
-import { chown, type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
+import { chown, type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
+import { REAL_CLOCK } from '../../src/base/clock.js';
 import { FailedError, systemErrorCode, UsageError } from '../../src/base/errors.js';
 import { flock } from '../../src/base/syscalls.js';
 import { isRunDirectory } from './names.js';
 
 const LOCK = 'lock';
+const TURN_MILLIS = 10;
 /** What a socket's address holds. */
 const MOST_SOCKET_PATH_BYTES = 107;
 
@@ -42,9 +44,13 @@ export class RunDirectory {
       );
     }
     try {
-      await mkdir(path, { mode: 0o700 });
-      const lock = await open(join(path, LOCK), 'wx', 0o600);
-      flock(lock.fd, 'exclusive', { wait: false });
+      const lock = await alone(base, async () => {
+        await removeOrphans(base);
+        await mkdir(path, { mode: 0o700 });
+        const file = await open(join(path, LOCK), 'wx', 0o600);
+        flock(file.fd, 'exclusive', { wait: false });
+        return file;
+      });
       const made = new RunDirectory(path, lock, owner);
       await made.#give(path);
       await made.#give(join(path, LOCK));
@@ -117,6 +123,27 @@ export async function isAlive(lockPath: string): Promise<boolean> {
 export async function removeDead(lockPath: string): Promise<void> {
   const path = dirname(lockPath);
   if (isAbsolute(path) && basename(lockPath) === LOCK && isRunDirectory(basename(path))) await removeFiles(path);
+}
+
+/** One run at a time; a directory without a lock held is then one whose run died. */
+async function alone<T>(base: string, work: () => Promise<T>): Promise<T> {
+  const directory = await open(base, 'r');
+  try {
+    while (!flock(directory.fd, 'exclusive', { wait: false })) await REAL_CLOCK.sleep(TURN_MILLIS);
+    return await work();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** What runs left that died before the guest knew of them, or whose guest has gone. */
+async function removeOrphans(base: string): Promise<void> {
+  for (const name of (await readdir(base)).filter(isRunDirectory)) {
+    const path = join(base, name);
+    // One that we may not look into is another user's.
+    const alive = await isAlive(join(path, LOCK)).catch(() => true);
+    if (!alive) await removeFiles(path);
+  }
 }
 
 async function removeFiles(path: string): Promise<void> {

@@ -42,7 +42,7 @@ export class SnapshotDevice implements BlockDevice {
 
   async flush(): Promise<void> {}
 
-  /** The connection is the snapshot's: it ends when QEMU has given up the export. */
+  /** The connection is the snapshot's. */
   async close(): Promise<void> {}
 
   /** QEMU says no more than that the argument is invalid. */

@@ -209,11 +209,12 @@ class Snapshot {
   }
 
   async end(outcome: SnapshotOutcome): Promise<void> {
+    // First, and long before nbd-server-stop: in QEMU 7.2 that waits for ever, and the guest with it, for a client that is
+    // in the middle of its handshake, as one that connects again is.
+    for (const device of this.#devices.splice(0)) await device.close();
     try {
       if (this.#isInside) await this.#withMonitor((monitor) => this.#takeAway(monitor, outcome), undefined);
     } finally {
-      // Not before: QEMU ends the connections itself, in its own main thread.
-      for (const device of this.#devices.splice(0)) await device.close();
       await this.#directory?.remove();
       this.#directory = undefined;
     }

@@ -59,6 +59,9 @@ export async function startStorageDaemon(directory: string, disks: readonly Daem
   }
   const end = async (signal: NodeJS.Signals) => {
     child.kill(signal);
+    // A daemon that hangs is found by the test; it must not hang, too.
+    await Promise.race([ended, delay(10_000, undefined, { ref: false })]);
+    child.kill('SIGKILL');
     await ended;
     for (const mount of mounts.values()) spawnSync('fusermount', ['-u', '-z', mount], { stdio: 'ignore' });
   };
