@@ -186,7 +186,6 @@ describe('a backup refuses, and leaves nothing,', () => {
   });
 
   it.each([
-    ['bitmaps', ['--disk', 'd=a.raw', '--bitmap', 'd=b:new']],
     ['VMA', ['--disk', 'd=a.raw', '--output', 'x.vma']],
     ['another format', ['--disk', 'd=a.raw', '--output', 'x.tar', '--format', 'tar']],
     ['a directory', ['--disk', 'd=a.raw', '--output', 'etc']],
