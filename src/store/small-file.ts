@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Whole small files of a datastore: read up to a limit, or made durable.
 
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { DamageError, NotFoundError } from '../base/errors.js';
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 
@@ -14,15 +14,34 @@ export async function readSmallFile(path: string, mostBytes: number): Promise<Bu
   try {
     const fd = openSync(path, 'r');
     try {
-      const { size } = fstatSync(fd);
-      if (size > mostBytes) throw tooLarge(path, mostBytes, size);
-      return readFileSync(fd);
+      const bytes = readShort(fd) ?? readLong(fd, path, mostBytes);
+      if (bytes.byteLength > mostBytes) throw tooLarge(path, mostBytes, bytes.byteLength);
+      return bytes;
     } finally {
       closeSync(fd);
     }
   } catch (error) {
     throw readFailure(error, path);
   }
+}
+
+/** Longer than nearly every manifest. */
+const scratch = Buffer.allocUnsafeSlow(16 * 1024);
+
+/** Without asking for the length, which takes as long as to read. Undefined if the file is longer than that. */
+function readShort(fd: number): Buffer | undefined {
+  for (let length = 0; length < scratch.byteLength; ) {
+    const count = readSync(fd, scratch, length, scratch.byteLength - length, length);
+    if (count === 0) return Buffer.from(scratch.subarray(0, length));
+    length += count;
+  }
+  return undefined;
+}
+
+function readLong(fd: number, path: string, mostBytes: number): Buffer {
+  const { size } = fstatSync(fd);
+  if (size > mostBytes) throw tooLarge(path, mostBytes, size);
+  return readFileSync(fd);
 }
 
 function tooLarge(path: string, mostBytes: number, sizeBytes: number): DamageError {
