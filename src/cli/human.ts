@@ -30,6 +30,14 @@ export function humanDuration(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
 }
 
+/** How long ago: "12 min", "26 h 05 min", "3 days" */
+export function humanAge(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  if (minutes >= 48 * 60) return `${Math.floor(minutes / (24 * 60))} days`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
+}
+
 /** Local time, "2026-11-21 02:00:00". */
 export function humanTime(seconds: number): string {
   const date = new Date(seconds * 1000);

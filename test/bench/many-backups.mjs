@@ -102,6 +102,7 @@ const COMMANDS = [
   ['--json', 'list'],
   ['prune', '--dry-run', ...KEEP],
   ['--json', 'prune', '--dry-run', ...KEEP],
+  ['status'],
 ];
 try {
   await makeStore();
