@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
 import { Bench } from '../cli/bench.js';
@@ -115,6 +116,39 @@ describe.skipIf(!haveStorageDaemon('backups of running guests'))('vmar backup --
     const { disks: told } = await bench.json(['show', backup]);
     expect(told[0].fullReason ?? '').toBe('');
     expect(told[1].fullReason).toContain('the dirty bitmap of the last backup is gone');
+    await expectMoment(backup, least, writer.writes);
+  });
+
+  it('finds a bitmap out that lacks a change', async () => {
+    await writer.stop();
+    await backUp();
+    await writer.start(daemon.mounts.values());
+    await delay(200);
+    await writer.stop();
+    const client = await QmpClient.open(daemon.qmp);
+    const nodes = await client.execute('query-named-block-nodes', { flat: true });
+    for (const node of ['disk-0-image', 'disk-1-image']) {
+      // Made anew, it is clean: as if QEMU had forgotten what was written.
+      const { name } = nodes.find(({ nodeName }) => nodeName === node)!.bitmaps[0]!;
+      await client.execute('block-dirty-bitmap-remove', { node, name });
+      await client.execute('block-dirty-bitmap-add', { node, name, granularity: 65536, persistent: false });
+    }
+    await client.close();
+    const words = ['backup', '100', '--qmp', daemon.qmp, '--fleece', bench.path('fleece'), '--paranoid'];
+    expect(await bench.error(words)).toMatchObject({ exit: 1, code: 'bitmap-wrong' });
+    // What it made is right all the same, and the next can rest on it.
+    await expectMoment('100', writer.writes, writer.writes);
+    await bench.json(words);
+    await writer.start(daemon.mounts.values());
+  });
+
+  it('goes full when the last backup was forgotten', async () => {
+    const { backups } = await bench.json(['list', '100']);
+    await bench.json(['forget', backups.at(-1).backup]);
+    const least = writer.writes;
+    const { backup } = await backUp();
+    const { disks } = await bench.json(['show', backup]);
+    for (const disk of disks) expect(disk.fullReason).toContain('the dirty bitmap of the last backup is gone');
     await expectMoment(backup, least, writer.writes);
   });
 });
