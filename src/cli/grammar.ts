@@ -104,8 +104,18 @@ function defineLooks(program: Command, action: Action): void {
     () => import('./commands/list.js'),
     (words) => words[0],
   );
-  const show = program.command('show').description('print all that is known of a backup').argument('<backup>');
+  const show = program
+    .command('show')
+    .description('print all that is known of a backup')
+    .argument('<backup>')
+    .option('--config <name>', 'print this configuration file of it instead, as it was');
   action(show, () => import('./commands/show.js'), only);
+  const notes = program
+    .command('notes')
+    .description('print or change the notes of a backup')
+    .argument('<backup>')
+    .option('--set <text>', 'these instead; "" for none');
+  action(notes, () => import('./commands/notes.js'), only);
   const diff = program.command('diff').description('print what changed between two backups of a guest');
   diff.argument('<a>', 'a backup').argument('<b>', 'another');
   action(
@@ -152,6 +162,7 @@ function defineServe(program: Command, action: Action): void {
     .option('--tls-psk <file>', 'or shared keys, NAME:HEXKEY a line')
     .option('--allow-plain', 'listen without TLS on any address: everyone who reaches it reads the disks')
     .option('--exit-when-idle', 'end when the last client has left')
+    .option('--exit-with-parent', 'end when standard input is closed, as when the program that holds it ends')
     .option('--workers <number>', 'threads (default: one a core)');
   action(command, () => import('./commands/serve.js'), only);
 }

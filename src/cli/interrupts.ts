@@ -36,6 +36,22 @@ export class Interrupts {
     }
   }
 
+  /**
+   * Calls once standard input is closed, as it is when the program that started this one and held the other end is no
+   * more, however it ended. Gives what ends the listening.
+   */
+  atInputEnd(action: () => void): () => void {
+    const { stdin } = this.#process;
+    const events = ['end', 'close', 'error'] as const;
+    for (const event of events) stdin.once(event, action);
+    stdin.resume();
+    return () => {
+      for (const event of events) stdin.removeListener(event, action);
+      stdin.on('error', () => {});
+      stdin.destroy();
+    };
+  }
+
   #onSignal(): void {
     if (this.#interrupted || this.#cancel === undefined) {
       this.#output.live?.end();

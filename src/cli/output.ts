@@ -94,11 +94,19 @@ export class Output {
     return this.#process.stderr.isTTY === true ? this.#process.stderr : undefined;
   }
 
+  /** A result that is not text of ours. */
+  bytes(content: Uint8Array): void {
+    this.#put(content);
+  }
+
   #write(text: string): void {
-    if (text === '') return;
+    if (text !== '') this.#put(`${text}\n`);
+  }
+
+  #put(content: string | Uint8Array): void {
     const { stdout } = this.#process;
     if (stdout.listenerCount('error') === 0) stdout.on('error', (error) => this.#onError(error));
-    stdout.write(`${text}\n`);
+    stdout.write(content);
   }
 
   /** A reader that has seen enough, such as head, is no failure. */

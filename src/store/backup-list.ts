@@ -10,6 +10,8 @@ import { readSidecar } from './sidecars.js';
 
 export interface ListedBackup extends StoredManifest {
   readonly isProtected: boolean;
+  /** "" for none. */
+  readonly notes: string;
 }
 
 export interface BackupList {
@@ -31,7 +33,7 @@ export async function listBackups(root: string, guest?: GuestRef): Promise<Backu
     try {
       // Most have none, and to find a file missing costs more than to read one.
       const sidecar = withSidecar.has(ref) ? await readSidecar(root, ref, digest) : undefined;
-      backups.push({ ...entry, isProtected: sidecar?.isProtected === true });
+      backups.push({ ...entry, isProtected: sidecar?.isProtected === true, notes: sidecar?.notes ?? '' });
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       damaged.push({ ref, path: sidecarPath(root, ref), error });

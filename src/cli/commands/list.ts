@@ -29,13 +29,14 @@ export async function run(context: Context, guestText: string | undefined): Prom
 
 function asDocument({ backups, damaged }: BackupList) {
   return {
-    backups: backups.map(({ ref, manifest, isProtected }) => ({
+    backups: backups.map(({ ref, manifest, isProtected, notes }) => ({
       backup: formatBackupId(ref),
       guest: formatGuest(ref),
       time: formatTime(ref.timeSeconds),
       size: sizeOf(manifest),
       disks: manifest.disks.map(({ name, sizeBytes }) => ({ name, size: sizeBytes })),
       protected: isProtected,
+      ...(notes === '' ? {} : { notes }),
     })),
     ...(damaged.length === 0 ? {} : { damaged: damaged.map(damagedDocument) }),
   };

@@ -21,6 +21,7 @@ import { renderTable } from '../table.js';
 export interface ServeFlags extends ListenFlags {
   readonly disk?: readonly string[];
   readonly exitWhenIdle?: boolean;
+  readonly exitWithParent?: boolean;
   readonly workers?: string;
 }
 
@@ -35,7 +36,8 @@ export async function run(context: Context, name: string, flags: ServeFlags): Pr
   return await withBackups(context, [name], async ([backup]) => {
     const disks = await openDisks(context, backup!, names, workers);
     try {
-      return await serve(context, backup!, disks.disks, { wish, exitWhenIdle: flags.exitWhenIdle === true });
+      const { exitWhenIdle = false, exitWithParent = false } = flags;
+      return await serve(context, backup!, disks.disks, { wish, exitWhenIdle, exitWithParent });
     } finally {
       await disks.close();
     }
@@ -64,14 +66,15 @@ async function openDisks(context: Context, backup: OpenBackup, names: readonly s
 interface ServeOptions {
   readonly wish: ListenWish;
   readonly exitWhenIdle: boolean;
+  readonly exitWithParent: boolean;
 }
 
-/** Until a signal comes, or the last client has left if that was asked for. */
+/** Until a signal comes or, if that was asked for, the last client has left or standard input is closed. */
 async function serve(
   context: Context,
   backup: OpenBackup,
   disks: readonly BackupDisk[],
-  { wish, exitWhenIdle }: ServeOptions,
+  { wish, exitWhenIdle, exitWithParent }: ServeOptions,
 ): Promise<ExitStatus> {
   const exports = disks.map((device) => {
     return { name: device.disk.name, description: `${device.disk.name} of ${backup.name}`, device, readOnly: true };
@@ -88,11 +91,13 @@ async function serve(
   return await context.interrupts.during(
     () => end(EXIT.interrupted),
     async () => {
+      const ignoreInput = exitWithParent ? context.interrupts.atInputEnd(() => end(EXIT.done)) : undefined;
       try {
         const place = await listen(server, wish);
         tell(context, backup, disks, wish, place);
         return await ended;
       } finally {
+        ignoreInput?.();
         await server.close();
       }
     },

@@ -5,7 +5,7 @@ import type { Manifest, ManifestDisk } from '../../../formats/vmar/manifest.js';
 import { clusterCount, mapLevels } from '../../../formats/vmar/map.js';
 import { formatTime } from '../../../formats/vmar/names.js';
 import { toHex } from '../../base/bytes.js';
-import { EXIT, type ExitStatus } from '../../base/errors.js';
+import { EXIT, type ExitStatus, NotFoundError, UsageError } from '../../base/errors.js';
 import { formatGuest } from '../../store/backup-id.js';
 import type { Context } from '../context.js';
 import { counted, humanSize, humanTime } from '../human.js';
@@ -14,13 +14,36 @@ import type { Paint } from '../paint.js';
 import { printable } from '../printable.js';
 import { renderTable } from '../table.js';
 
-export async function run(context: Context, name: string): Promise<ExitStatus> {
+export interface ShowFlags {
+  readonly config?: string;
+}
+
+export async function run(context: Context, name: string, flags: ShowFlags): Promise<ExitStatus> {
+  const { config } = flags;
+  if (config !== undefined && context.output.json) {
+    throw new UsageError('json-here', 'a configuration file is printed as it is: --json has no place', {
+      object: `--config ${config}`,
+    });
+  }
   return await withBackups(context, [name], async ([backup]) => {
+    if (config !== undefined) {
+      context.output.bytes(findConfig(backup!, config));
+      return EXIT.done;
+    }
     context.output.result(
       () => asDocument(backup!),
       () => asText(context.output.paint, backup!),
     );
     return EXIT.done;
+  });
+}
+
+function findConfig({ name, manifest }: OpenBackup, wanted: string): Uint8Array {
+  const found = manifest.configs.find((config) => config.name === wanted);
+  if (found !== undefined) return found.content;
+  throw new NotFoundError('no-such-config', `the backup has no configuration file ${printable(wanted)}`, {
+    object: name,
+    found: manifest.configs.map((config) => config.name).join(', ') || 'none',
   });
 }
 

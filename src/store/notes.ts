@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// The notes of a backup.
+
+import type { BackupRef } from './backup-id.js';
+import { withGuestLocks } from './change-backups.js';
+import type { Datastore } from './datastore.js';
+import { readManifest } from './manifests.js';
+import { readSidecar, writeSidecar } from './sidecars.js';
+
+/**
+ * Gives a backup other notes; labels and protection stay. Durable when it resolves.
+ * @throws NotFoundError, DamageError if manifest or sidecar are damaged, BusyError while another works on the guest.
+ */
+export async function setNotes(store: Datastore, backup: BackupRef, notes: string): Promise<void> {
+  await withGuestLocks(store, [backup], async (session) => {
+    const { digest } = await readManifest(store.root, backup);
+    const before = await readSidecar(store.root, backup, digest);
+    const { labels = new Map<string, string>(), isProtected = false } = before ?? {};
+    const sidecar = { manifestDigest: digest, labels, notes, isProtected };
+    await writeSidecar(store, session, backup, sidecar, store.superblock.hash);
+  });
+}
