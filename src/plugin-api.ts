@@ -119,6 +119,18 @@ export interface DumpSink {
   abort(): Promise<void>;
 }
 
+/** Where a sink that makes a file puts its bytes, from front to back. */
+export interface SinkOutput {
+  /** Of the file; "-" for standard output. */
+  readonly name: string;
+  /** The bytes are the caller's again once it resolves. One call at a time. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Once it resolves, the file is durable and has its name. */
+  finish(): Promise<void>;
+  /** Leaves nothing behind; what a stream was given stays given. */
+  abort(): Promise<void>;
+}
+
 /** What a source plugin opens. */
 export interface SourceOptions {
   /** Read although another process has it locked. */

@@ -4,9 +4,9 @@
 // Guarantee: the file has its final name only once it is whole and durable; a stream ends with a footer or not at all.
 
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { NO_FEATURES } from '../../formats/vmar/features.js';
 import type { HashName } from '../../formats/vmar/hash.js';
 import { DEFAULT_MAP_FANOUT } from '../../formats/vmar/limits.js';
@@ -14,23 +14,19 @@ import { encodeManifest, type Manifest, type ManifestDisk } from '../../formats/
 import { ZERO_ID } from '../../formats/vmar/map.js';
 import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
 import { compareBytes } from '../base/bytes.js';
-import { FailedError } from '../base/errors.js';
 import type { BackupDescription } from '../plugin-api.js';
 import { ChunkIndex } from '../store/chunk-index.js';
 import { ContainerWriter, type FramePart } from '../store/container-writer.js';
 import { ExtentStream } from '../store/extent-stream.js';
-import type { StoreFile, StoreFs } from '../store/fs.js';
-import { giveName } from '../store/give-name.js';
+import type { StoreFs } from '../store/fs.js';
 import { RealFs } from '../store/real-fs.js';
 import type { FrameOutput } from './frame-builder.js';
 import { manifestPart } from './manifest-part.js';
-import { StreamFile } from './stream-file.js';
+import { type ArchiveTarget, type OutputPlace, openOutputPlace, refuseExisting } from './output-place.js';
 import type { ManifestDraft, Vault, VaultBegin } from './vault.js';
 import { WRITER_NAME } from './writer-name.js';
 
-export type ArchiveTarget =
-  | { readonly kind: 'file'; readonly path: string; readonly overwrite: boolean }
-  | { readonly kind: 'stream'; readonly stream: NodeJS.WritableStream };
+export type { ArchiveTarget } from './output-place.js';
 
 export interface ArchiveVaultOptions {
   readonly clusterSizeBytes: number;
@@ -43,16 +39,11 @@ export interface ArchiveVaultOptions {
 /** @throws FailedError if the file exists and is not to be overwritten, or cannot be made. */
 export async function openArchiveVault(target: ArchiveTarget, options: ArchiveVaultOptions): Promise<Vault> {
   const fs = options.fs ?? new RealFs();
-  if (target.kind === 'file' && !target.overwrite && existsSync(target.path)) {
-    throw new FailedError('exists', 'the file exists already', {
-      object: target.path,
-      advice: 'Choose another name, or remove it first.',
-    });
-  }
+  refuseExisting(target);
   const scratch = mkdtempSync(join(options.scratchParent ?? tmpdir(), 'vmar-'));
-  let place: Place | undefined;
+  let place: OutputPlace | undefined;
   try {
-    place = await openPlace(target, fs);
+    place = await openOutputPlace(target, fs);
     const index = await ChunkIndex.openTemporary(scratch);
     return new ArchiveVault(place, index, scratch, fs, options);
   } catch (error) {
@@ -61,38 +52,6 @@ export async function openArchiveVault(target: ArchiveTarget, options: ArchiveVa
     rmSync(scratch, { recursive: true, force: true });
     throw error;
   }
-}
-
-interface Place {
-  readonly file: StoreFile;
-  readonly name: string;
-  /** Gives the finished file its name. */
-  publish(): Promise<void>;
-  remove(): Promise<void>;
-}
-
-async function openPlace(target: ArchiveTarget, fs: StoreFs): Promise<Place> {
-  if (target.kind === 'stream') {
-    const file = new StreamFile(target.stream);
-    return { file, name: '-', publish: async () => {}, remove: async () => {} };
-  }
-  const { path } = target;
-  const partial = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.partial`);
-  const file = await fs.createFile(partial, { direct: true });
-  const remove = async (): Promise<void> => await fs.unlink(partial).catch(() => undefined);
-  const publish = async (): Promise<void> => {
-    if (target.overwrite) await fs.rename(partial, path);
-    else await giveName(fs, partial, path);
-    try {
-      await fs.fsyncDirectory(dirname(path));
-    } catch (error) {
-      // An archive that was told to have failed must not stay, unless it is in the place of another, which is gone.
-      if (!target.overwrite) await fs.unlink(path).catch(() => undefined);
-      throw error;
-    }
-    if (!target.overwrite) await remove();
-  };
-  return { file, name: path, publish, remove };
 }
 
 /** Chunks noted before they go from memory into the temporary index. */
@@ -105,7 +64,7 @@ class ArchiveVault implements Vault {
   readonly scratchDirectory: string;
   readonly dataFrames: FrameOutput;
   readonly mapFrames: FrameOutput;
-  readonly #place: Place;
+  readonly #place: OutputPlace;
   readonly #index: ChunkIndex;
   readonly #extents: ExtentStream;
   readonly #containerId = randomBytes(16);
@@ -115,7 +74,7 @@ class ArchiveVault implements Vault {
   /** Data and map frames share one container: one append at a time. */
   #turn: Promise<void> = Promise.resolve();
 
-  constructor(place: Place, index: ChunkIndex, scratch: string, fs: StoreFs, options: ArchiveVaultOptions) {
+  constructor(place: OutputPlace, index: ChunkIndex, scratch: string, fs: StoreFs, options: ArchiveVaultOptions) {
     this.#place = place;
     this.#index = index;
     this.hash = options.hash;

@@ -11,7 +11,8 @@ import { renderTable } from './table.js';
 
 export function tellBackup({ output }: Context, wish: BackupWish, result: DumpResult, seconds: number): void {
   // Standard output is the archive.
-  if (wish.target.kind === 'standard-output') output.notice(asText((_style, text) => text, result, seconds));
+  if (wish.target.kind === 'archive' && wish.target.place.kind === 'standard-output')
+    output.notice(asText((_style, text) => text, result, seconds));
   else {
     output.summary(
       () => asDocument(result, seconds),

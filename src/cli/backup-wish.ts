@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What the flags of a backup ask for, checked as far as that goes without opening anything.
 
-import { statSync } from 'node:fs';
-import { isatty } from 'node:tty';
-import { FailedError, UsageError } from '../base/errors.js';
+import { UsageError } from '../base/errors.js';
 import { type GuestRef, requireGuest } from '../store/backup-id.js';
 import { type ExportFlags, type ExportWish, parseExportFlags } from './bitmap-wish.js';
+import { type ArchiveWish, parseArchive } from './export-wish.js';
 import { type GuestFlags, type GuestWish, parseGuestFlags } from './guest-wish.js';
 import { parseCount, parseWait, parseWorkers } from './parse-count.js';
 import { type DiskPair, parseDisks } from './parse-disk.js';
@@ -26,10 +25,7 @@ export interface BackupFlags extends GuestFlags, ExportFlags {
   readonly workers?: string;
 }
 
-export type BackupTarget =
-  | { readonly kind: 'datastore' }
-  | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'standard-output' };
+export type BackupTarget = { readonly kind: 'datastore' } | ({ readonly kind: 'archive' } & ArchiveWish);
 
 export interface BackupWish {
   readonly guest: GuestRef;
@@ -92,36 +88,14 @@ export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
 }
 
 function parseTarget(output: string | undefined, format: string | undefined): BackupTarget {
-  if (format !== undefined && format !== 'vmar') throw laterFormat(format);
   if (output === undefined) {
     if (format === undefined) return { kind: 'datastore' };
     throw new UsageError('needs-output', '--format makes sense only with --output', { object: `--format ${format}` });
   }
-  if (output === '-') return standardOutput();
-  if (output.endsWith('/') || isDirectory(output)) throw laterFormat('a directory', output);
-  if (/\.vma(\.zst|\.gz|\.lzo)?$/.test(output)) throw laterFormat('VMA', output);
-  if (output.endsWith('.vmar') || format !== undefined) return { kind: 'file', path: output };
-  throw new UsageError('bad-output', 'the name of an archive ends in .vmar', {
+  const archive = parseArchive(output, format);
+  if (archive.format !== 'tar') return { kind: 'archive', ...archive };
+  throw new UsageError('no-tar', 'a backup is not written as a tar at once', {
     object: `--output ${output}`,
-    advice: 'Choose such a name, or add --format vmar.',
+    advice: 'Back up into a datastore or a .vmar archive, then use `vmar export --format tar`.',
   });
-}
-
-function standardOutput(): BackupTarget {
-  if (!isatty(1)) return { kind: 'standard-output' };
-  throw new UsageError('terminal', 'an archive is not written to a terminal', {
-    object: '--output -',
-    advice: 'Send it to a file or another program.',
-  });
-}
-
-function laterFormat(format: string, output?: string): FailedError {
-  return new FailedError('not-yet', `writing to ${format} comes with a later version`, {
-    ...(output === undefined ? {} : { object: output }),
-    advice: 'Write a .vmar archive, or into a datastore.',
-  });
-}
-
-function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }

@@ -26,6 +26,7 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
   action(defineRestore(restore), () => import('./commands/restore.js'), only);
   defineServe(program, action);
   defineImport(program, action);
+  defineExport(program, action);
   defineHousekeeping(program, action);
 }
 
@@ -64,8 +65,11 @@ function defineBackup(program: Command, action: Action): void {
     .argument('<guest>', '100, vm/100, or NAMESPACE/vm/100')
     .option('--disk <name=image>', 'a disk: an image file, a block device or an NBD URI; once for each disk', collect)
     .option('--config <file>', "a configuration file to keep with it, under the file's name; repeatable", collect)
-    .option('--output <file>', 'write FILE.vmar, or - for standard output, instead of into the datastore')
-    .option('--format <format>', 'of the output: vmar')
+    .option(
+      '--output <file>',
+      'write FILE.vmar, FILE.vma, into a directory, or to standard output (-), not into the datastore',
+    )
+    .option('--format <format>', 'of the output: vmar or vma (default: as the name of the file ends)')
     .option('--speed <size>', 'read at most so many bytes a second (default: no limit)')
     .option('--level <number>', 'of zstd, 1 to 22 (default: 1)')
     .option('--time <epoch>', "the backup's time, seconds since 1970 (default: now)")
@@ -170,7 +174,7 @@ function defineServe(program: Command, action: Action): void {
 function defineImport(program: Command, action: Action): void {
   const command = program
     .command('import')
-    .description('make backups of .vma files (also .zst, .gz, .lzo) and of .vmar archives')
+    .description('make backups of .vma files (also .zst, .gz, .lzo) of .vmar archives, and of tars of ours')
     .argument('<file...>', 'files, directories of them, or - for standard input')
     .option('--guest <guest>', "the guest: 100, or NAMESPACE/vm/100 (default: what vzdump's file names say)")
     .option('--time <epoch>', "the backup's time, seconds since 1970 (default: by file name or header)")
@@ -178,6 +182,18 @@ function defineImport(program: Command, action: Action): void {
     .option('--wait [=seconds]', 'wait while another backup of the guest runs (default: forever)')
     .option('--workers <number>', 'threads (default: one a core)');
   action(command, () => import('./commands/import.js'), all);
+}
+
+function defineExport(program: Command, action: Action): void {
+  const command = program
+    .command('export')
+    .description('write a backup as an archive that stands alone')
+    .argument('<backup>', 'the backup')
+    .option('--output <file>', 'the file, a directory to put it in, or - for standard output')
+    .option('--format <format>', 'vmar, vma or tar (default: as the name of the file ends)')
+    .option('--level <number>', 'of zstd, 1 to 22, in a .vmar archive (default: 1)')
+    .option('--workers <number>', 'threads (default: one a core)');
+  action(command, () => import('./commands/export.js'), only);
 }
 
 function collect(value: string, before: readonly string[] | undefined): readonly string[] {

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: MIT
 // A backup from beginning to end: where it goes, what it reads, the job between them, and what is told of it.
 
-import { createWriteStream } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import { DEFAULT_CLUSTER_BYTES } from '../../formats/vmar/limits.js';
 import { ArchiveSink } from '../archive/archive-sink.js';
-import { openArchiveVault } from '../archive/archive-vault.js';
 import { openDatastoreVault } from '../archive/datastore-vault.js';
 import { createMachine, type Machine } from '../archive/machine.js';
-import type { Vault } from '../archive/vault.js';
 import { REAL_CLOCK } from '../base/clock.js';
-import { DamageError, EXIT, type ExitStatus, InterruptedError } from '../base/errors.js';
+import { BugError, DamageError, EXIT, type ExitStatus, InterruptedError } from '../base/errors.js';
 import { BackupJob } from '../jobs/backup-job.js';
-import type { BackupDescription, DumpResult, SnapshotOutcome } from '../plugin-api.js';
+import type { BackupDescription, DumpResult, DumpSink, SnapshotOutcome } from '../plugin-api.js';
 import type { Datastore } from '../store/datastore.js';
 import { type BackupInput, openImages } from './backup-input.js';
 import { tellBackup } from './backup-report.js';
 import type { BackupWish } from './backup-wish.js';
 import type { Context } from './context.js';
+import { archivePath } from './export-wish.js';
 import { openStore } from './open-store.js';
 import { Progress } from './progress.js';
 import { secondsSinceStart } from './seconds.js';
@@ -35,7 +34,7 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
   try {
     const stop = new AbortController();
     const work = async (): Promise<DumpResult> => {
-      const vault = await openVault(wish, store, stop.signal);
+      const sink = await openSink(wish, store, machine, stop.signal);
       const { live } = wish;
       const openInput = async () => {
         const atHand = { store, executor: machine.executor };
@@ -43,7 +42,7 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
         const { openGuest } = await import('./guest-input.js');
         return await openGuest(context, wish, live, store, clusterSizeBytes, stop.signal);
       };
-      return await backUp(context, wish, configs, vault, machine, openInput, stop.signal);
+      return await backUp(context, wish, configs, sink, openInput, stop.signal);
     };
     const result = await context.interrupts.during(() => stop.abort(), work);
     tellBackup(context, wish, result, secondsSinceStart());
@@ -54,22 +53,33 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
   }
 }
 
-async function openVault(wish: BackupWish, store: Datastore | undefined, signal: AbortSignal): Promise<Vault> {
-  const { guest, target, waitSeconds } = wish;
-  if (store !== undefined) return await openDatastoreVault(store, guest, { waitSeconds, signal });
-  if (target.kind === 'file') return await openArchiveVault({ ...target, overwrite: false }, ARCHIVE_SHAPE);
-  // Not process.stdout, which blocks this thread while the reader is slow.
-  const stream = createWriteStream('', { fd: 1, autoClose: false });
-  return await openArchiveVault({ kind: 'stream', stream }, ARCHIVE_SHAPE);
+async function openSink(
+  wish: BackupWish,
+  store: Datastore | undefined,
+  machine: Machine,
+  signal: AbortSignal,
+): Promise<DumpSink> {
+  const { guest, target, waitSeconds, timeSeconds } = wish;
+  if (store !== undefined) {
+    return new ArchiveSink(await openDatastoreVault(store, guest, { waitSeconds, signal }), machine);
+  }
+  if (target.kind === 'datastore') throw new BugError('a backup into a datastore without one');
+  const { openArchiveSink } = await import('./archive-sink-of.js');
+  return await openArchiveSink({
+    format: target.format,
+    path: archivePath(target, guest.guestId, timeSeconds),
+    machine: () => ({ machine, clusterSizeBytes: ARCHIVE_SHAPE.clusterSizeBytes }),
+    uuid: randomBytes(16),
+    isOrdered: wish.live === undefined,
+  });
 }
 
-/** Takes the vault: it is committed or aborted. */
+/** Takes the sink: it is finished or aborted. */
 async function backUp(
   context: Context,
   wish: BackupWish,
   configs: Configs,
-  vault: Vault,
-  machine: Machine,
+  sink: DumpSink,
   openInput: () => Promise<BackupInput>,
   signal: AbortSignal,
 ): Promise<DumpResult> {
@@ -80,7 +90,6 @@ async function backUp(
   try {
     input = await openInput();
     if (signal.aborted) throw new InterruptedError();
-    const sink = new ArchiveSink(vault, machine);
     input.startsInto?.(sink);
     const { guest, timeSeconds, labels } = wish;
     const job = new BackupJob({
@@ -102,7 +111,7 @@ async function backUp(
     // What a bitmap rests on is damaged: the next backup must not rest on it again.
     if (error instanceof DamageError) outcome = 'spoilt';
     // A job that ran has aborted it.
-    if (!started) await vault.abort();
+    if (!started) await sink.abort();
     throw error;
   } finally {
     progress.end();

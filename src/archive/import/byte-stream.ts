@@ -23,7 +23,8 @@ export interface FileBytesOptions {
   readonly onRead?: (bytes: number) => void;
 }
 
-const PIECE_BYTES = 1 << 20;
+/** What spans two pieces is copied once more; larger ones would only be colder when they are looked at. */
+const PIECE_BYTES = 2 << 20;
 
 /** A file or pipe; the next piece is read while the one before is worked on. */
 export class FileBytes implements ByteStream {

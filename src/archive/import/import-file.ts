@@ -12,6 +12,7 @@ import { readCompanions } from './companions.js';
 import { decompressed } from './decompressed.js';
 import { importArchive } from './import-archive.js';
 import type { ImportPlace, ImportResult } from './import-place.js';
+import { importTar } from './import-tar.js';
 import { describeVma, type ImportWish, importVma } from './import-vma.js';
 import { VmaInput } from './vma-input.js';
 
@@ -26,6 +27,8 @@ export interface ImportFileOptions extends ImportWish {
 export type ImportSource = string | { readonly fd: number; readonly name: string };
 
 const SNIFFED_BYTES = 512;
+const USTAR_AT = 257;
+const USTAR_MAGIC = Buffer.from('ustar', 'latin1');
 const VMA_MAGIC = Uint8Array.of(0x56, 0x4d, 0x41, 0x00);
 
 /** Imports it, or nothing of it. @throws DamageError where it is not whole, FailedError if it is nothing known */
@@ -44,6 +47,7 @@ export async function importFile(
     stream = new BytesAgain(first, stream);
     if (begins(first, VMA_MAGIC)) return await importVmaStream(stream, place, options);
     if (begins(first, CONTAINER_MAGIC)) return await importContainer(source, stream, stream.name, place, options);
+    if (isTar(first)) return await importTar(stream, options, place);
     throw unknownFormat(stream.name, first);
   } finally {
     await stream.close();
@@ -99,6 +103,10 @@ async function importArchiveAt(path: string, place: ImportPlace, options: Import
 
 function begins(bytes: Uint8Array, magic: Uint8Array): boolean {
   return bytesEqual(bytes.subarray(0, magic.byteLength), magic);
+}
+
+function isTar(bytes: Uint8Array): boolean {
+  return begins(bytes.subarray(USTAR_AT), USTAR_MAGIC);
 }
 
 function unknownFormat(name: string, first: Uint8Array): FailedError {

@@ -11,8 +11,8 @@ import type { Datastore } from '../../store/datastore.js';
 import { listManifests, type StoredManifest } from '../../store/manifests.js';
 import { ArchiveSink } from '../archive-sink.js';
 import { openDatastoreVault } from '../datastore-vault.js';
+import { isSameBackup } from '../identity.js';
 import type { Machine } from '../machine.js';
-import { isSameBackup } from './identity.js';
 
 export interface ImportPlaceOptions {
   readonly store: Datastore;

@@ -9,8 +9,8 @@ import type { GuestRef } from '../../store/backup-id.js';
 import type { ArchiveSink } from '../archive-sink.js';
 import type { Companions } from './companions.js';
 import type { ImportPlace, ImportResult } from './import-place.js';
+import { SmallToSink } from './small-to-sink.js';
 import { isVmstate, type VmaDevice, type VmaHeader, type VmaInput } from './vma-input.js';
-import { VmaToSink } from './vma-to-sink.js';
 import { parseVzdumpName } from './vzdump-name.js';
 
 export interface ImportWish {
@@ -120,10 +120,14 @@ async function fill(
   scratchDirectory: string,
   signal: AbortSignal | undefined,
 ): Promise<DumpResult> {
-  const target = new VmaToSink(input.header, sink, scratchDirectory);
+  const devices = input.header.devices.map((device) => {
+    return { id: device.id, sizeBytes: isVmstate(device) ? undefined : device.sizeBytes };
+  });
+  const target = new SmallToSink(devices, sink, scratchDirectory);
   try {
     await sink.begin(description);
-    await target.finish(await input.copyTo(target, signal));
+    const summary = await input.copyTo(target, signal);
+    await target.finish(summary.devices);
     return await sink.finish();
   } catch (error) {
     target.close();

@@ -51,8 +51,8 @@ class Events implements VmaHandler {
   }
 }
 
-/** Keeps what one push may make: a header's worth of entries for each half a KiB. */
-const PUSHED_BYTES = 1 << 18;
+/** While the header is read, of which the parser holds what it needs. */
+const PUSHED_BYTES = 1 << 16;
 
 export class VmaInput {
   readonly header: VmaHeader;
@@ -99,12 +99,10 @@ export class VmaInput {
     let piece: Uint8Array | undefined = this.#rest;
     this.#rest = new Uint8Array(0);
     for (; piece !== undefined; piece = await this.#stream.next()) {
-      for (let at = 0; at < piece.byteLength; at += PUSHED_BYTES) {
-        if (signal?.aborted) throw new InterruptedError();
-        this.#events.piece = piece;
-        this.#reader.push(piece.subarray(at, at + PUSHED_BYTES));
-        await this.#deliver(target);
-      }
+      if (signal?.aborted) throw new InterruptedError();
+      this.#events.piece = piece;
+      this.#reader.push(piece);
+      await this.#deliver(target);
     }
     if (signal?.aborted) throw new InterruptedError();
     return this.#reader.end();

@@ -2,8 +2,8 @@
 // What makes two backups one: an archive of a backup, taken into a datastore again, is the backup that it was.
 
 import { createHash } from 'node:crypto';
-import type { Manifest } from '../../../formats/vmar/manifest.js';
-import { bytesEqual, toHex } from '../../base/bytes.js';
+import type { Manifest } from '../../formats/vmar/manifest.js';
+import { bytesEqual, toHex } from '../base/bytes.js';
 
 /**
  * 16 bytes over the guest, the time and all content. What was imported keeps the UUID of what it came from, through any

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MIT
-// Clusters of a .vma file into a sink.
+// Clusters of 64 KiB, those of a .vma file above all, into a sink.
 
 import { CLUSTER_BYTES } from '../../../formats/vma/limits.js';
 import { BugError } from '../../base/errors.js';
 import type { DumpSink } from '../../plugin-api.js';
 import { ClusterGather } from './cluster-gather.js';
 import { ClusterRun } from './cluster-run.js';
-import { isVmstate, type VmaHeader, type VmaSummary, type VmaTarget } from './vma-input.js';
+import type { VmaSummary, VmaTarget } from './vma-input.js';
 
 /** Devices whose clusters come by turns may each hold a slot; more than this would leave none. */
 const MOST_OPEN = 6;
 
-export class VmaToSink implements VmaTarget {
+/** What comes in clusters of 64 KiB. */
+export interface SmallDevice {
+  readonly id: number;
+  /** undefined for a stream. */
+  readonly sizeBytes: number | undefined;
+}
+
+export class SmallToSink implements VmaTarget {
   /** By device id. */
   readonly #runs = new Map<number, ClusterRun>();
   /** Those that hold a slot, the one used last at the end. */
@@ -19,18 +26,17 @@ export class VmaToSink implements VmaTarget {
   readonly #gather: ClusterGather | undefined;
 
   /**
-   * @param sink begun; its disks are the header's devices in their order
+   * @param devices in the order of the disks that the sink was or will be begun with
    * @param scratchDirectory for what is gathered where the sink's clusters are larger than the file's
    */
-  constructor(header: VmaHeader, sink: DumpSink, scratchDirectory: string) {
+  constructor(devices: readonly SmallDevice[], sink: DumpSink, scratchDirectory: string) {
     const perLarge = sink.clusterSizeBytes / CLUSTER_BYTES;
     if (!Number.isInteger(perLarge)) throw new BugError('clusters of a sink are no multiple of 64 KiB');
     const shape = { smallBytes: CLUSTER_BYTES, perLarge, directory: scratchDirectory };
     const gather = perLarge === 1 ? undefined : new ClusterGather(shape);
     this.#gather = gather;
-    for (const [disk, device] of header.devices.entries()) {
-      const sizeBytes = isVmstate(device) ? undefined : device.sizeBytes;
-      this.#runs.set(device.id, new ClusterRun({ sink, disk, sizeBytes, gather }));
+    for (const [disk, { id, sizeBytes }] of devices.entries()) {
+      this.#runs.set(id, new ClusterRun({ sink, disk, sizeBytes, gather }));
     }
   }
 
@@ -48,9 +54,14 @@ export class VmaToSink implements VmaTarget {
     this.#note(run);
   }
 
-  /** All that came is the sink's; streams are ended. */
-  async finish(summary: VmaSummary): Promise<void> {
-    for (const device of summary.devices) {
+  /** All that came is the sink's. */
+  async flush(): Promise<void> {
+    for (const run of this.#runs.values()) await run.flush();
+  }
+
+  /** The same, and streams are ended. */
+  async finish(devices: VmaSummary['devices']): Promise<void> {
+    for (const device of devices) {
       const run = this.#run(device.id);
       if (run.isStream) await run.endStream(device.clusters, device.sizeBytes);
       else await run.flush();
