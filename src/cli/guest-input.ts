@@ -26,6 +26,8 @@ const GUARDIAN = fileURLToPath(new URL('./qmp-guardian.js', import.meta.url));
 const FLEECE_DIRECTORY = '/var/tmp';
 const AGENT = { syncMillis: 5000, freezeMillis: 30_000 };
 const EXPORT_CONNECTIONS = 4;
+/** What changed is rarely zero, and rarely much in one place. */
+const LEAST_ASKED_BYTES = 1 << 20;
 
 /** The guest's lock is held, where `store` is given. */
 export async function openGuest(
@@ -91,9 +93,10 @@ async function asInput(
   };
   let onUse: (() => void) | undefined = freeUnchanged;
   const devices = snapshot.disks.map(
-    ({ device }) =>
+    ({ device }, at) =>
       new ReadOnceDevice(device, {
         log: context.log,
+        leastAskedBytes: changes[at] === undefined ? 0 : LEAST_ASKED_BYTES,
         onUse: () => {
           const first = onUse;
           onUse = undefined;

@@ -17,6 +17,8 @@ const DISCARDS_IN_FLIGHT = 4;
 
 export interface ReadOnceOptions {
   readonly log?: Log;
+  /** Of shorter ranges it is not asked what they hold: they are called data. For many small ranges asking costs more. */
+  readonly leastAskedBytes?: number;
   /** Called before the first request goes down. */
   readonly onUse?: () => void;
 }
@@ -28,6 +30,7 @@ export class ReadOnceDevice implements BlockDevice {
   readonly readOnly = true;
   readonly #below: BlockDevice;
   readonly #log: Log;
+  readonly #leastAskedBytes: number;
   readonly #zero: DirtyBitmap;
   readonly #discards = new Limiter(DISCARDS_IN_FLIGHT);
   readonly #underWay = new Set<Promise<void>>();
@@ -43,6 +46,7 @@ export class ReadOnceDevice implements BlockDevice {
     this.#below = below;
     this.#log = options.log ?? SILENT;
     this.#onUse = options.onUse;
+    this.#leastAskedBytes = options.leastAskedBytes ?? 0;
     this.#zero = new DirtyBitmap(below.lengthBytes, GRANULE_BYTES);
   }
 
@@ -72,6 +76,7 @@ export class ReadOnceDevice implements BlockDevice {
       const dataAt = this.#zero.nextClean(offsetBytes, end) ?? end;
       return [{ offsetBytes, lengthBytes: dataAt - offsetBytes, state: 'zero' }];
     }
+    if (lengthBytes < this.#leastAskedBytes) return [{ offsetBytes, lengthBytes, state: 'data' }];
     const extents = await this.#below.blockStatus(offsetBytes, zeroAt - offsetBytes);
     for (const extent of extents) {
       const inner = extent.state === 'zero' ? this.#granules(extent) : undefined;
