@@ -14,7 +14,8 @@ import { FailedError, VmarError } from '../base/errors.js';
 import type { BackupDescription } from '../plugin-api.js';
 import { type BackupRef, formatBackupId, type GuestRef } from '../store/backup-id.js';
 import type { Datastore } from '../store/datastore.js';
-import { directoryPath, manifestPath, type PackId, packDirectory } from '../store/layout.js';
+import { PackState } from '../store/gc/pack-state.js';
+import { directoryPath, manifestPath, type PackId, packDirectory, packPath } from '../store/layout.js';
 import { type Lock, lockGuest } from '../store/locks.js';
 import { commitManifest, latestBackup, readManifest } from '../store/manifests.js';
 import { PackStream } from '../store/pack-stream.js';
@@ -55,8 +56,10 @@ export async function openDatastoreVault(
   let session: Session | undefined;
   try {
     session = await store.beginSession('backup');
+    // After the session has its lock, and before the index: what gc wrote anew is in the index then.
+    const state = await PackState.read(store.root, store.log);
     const chunks = await DatastoreChunks.open(store);
-    return new DatastoreVault(store, session, lock, ref, chunks, options.writerId ?? new Uint8Array(16));
+    return new DatastoreVault(store, session, lock, ref, chunks, state, options.writerId ?? new Uint8Array(16));
   } catch (error) {
     await lock.release();
     await session?.end();
@@ -76,6 +79,7 @@ class DatastoreVault implements Vault {
   readonly #lock: Lock;
   readonly #guest: GuestRef;
   readonly #chunks: DatastoreChunks;
+  readonly #state: PackState;
   readonly #known: KnownChunks;
   readonly #writerId: Uint8Array;
   readonly #dataPacks: PackStream;
@@ -90,6 +94,7 @@ class DatastoreVault implements Vault {
     lock: Lock,
     guest: GuestRef,
     chunks: DatastoreChunks,
+    state: PackState,
     writerId: Uint8Array,
   ) {
     this.#store = store;
@@ -97,7 +102,8 @@ class DatastoreVault implements Vault {
     this.#lock = lock;
     this.#guest = guest;
     this.#chunks = chunks;
-    this.#known = new KnownChunks(chunks, store.log);
+    this.#state = state;
+    this.#known = new KnownChunks(chunks, state, store.log);
     this.#writerId = writerId;
     this.hash = store.superblock.hash;
     this.clusterSizeBytes = store.superblock.clusterSizeBytes;
@@ -127,12 +133,18 @@ class DatastoreVault implements Vault {
   async #readParent(): Promise<Parent | undefined> {
     try {
       const latest = await latestBackup(this.#store.root, this.#guest);
-      return latest === undefined ? undefined : await readManifest(this.#store.root, latest);
+      if (latest === undefined) return undefined;
+      const { manifest, digest } = await readManifest(this.#store.root, latest);
+      return { manifest, digest, packs: this.#heirsOf(this.#state, manifest.packs, digest) };
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       this.#store.log.warn(`the previous backup is not used for comparison: ${error.message} (${error.object ?? ''})`);
       return undefined;
     }
+  }
+
+  #heirsOf(state: PackState, packs: readonly PackId[], digest: Uint8Array): PackId[] | undefined {
+    return state.heirsOf(packs, digest, (packId) => existsSync(packPath(this.#store.root, packId)));
   }
 
   has(id: Uint8Array): boolean {
@@ -150,7 +162,7 @@ class DatastoreVault implements Vault {
   async commit(draft: ManifestDraft): Promise<string> {
     await this.#dataPacks.finish();
     await this.#mapPacks.currentId();
-    const packs = this.#packs();
+    const packs = await this.#packs();
     const manifest = this.#manifest(draft, packs);
     const bytes = encodeManifest(manifest);
     await this.#mapPacks.addManifest(manifestPart(bytes, this.hash));
@@ -167,12 +179,13 @@ class DatastoreVault implements Vault {
 
   /**
    * Whoever made a pack that was hit may have died before its name was durable, and this backup must not go with it.
-   * The packs of the parent were made durable before it was committed, our own when they were published.
+   * The packs of the parent were made durable before it was committed, or before gc named them as its heirs; our own
+   * when they were published.
    */
   async #syncPacksHit(): Promise<void> {
     const { fs, root } = this.#store;
     const own = [...this.#dataPacks.ids, ...this.#mapPacks.ids].map((id) => toHex(id));
-    const durable = new Set([...own, ...(this.#parent?.manifest.packs ?? [])]);
+    const durable = new Set([...own, ...(this.#parent?.packs ?? [])]);
     const hit = [...this.#known.packsHit].filter((packId) => !durable.has(packId));
     if (hit.length === 0) return;
     const directories = new Set(hit.map((packId) => packDirectory(root, packId)));
@@ -194,10 +207,18 @@ class DatastoreVault implements Vault {
     }
   }
 
-  #packs(): PackId[] {
+  /** A pack of the parent that was condemned meanwhile is there as long as we are; its heirs are there longer. */
+  async #packsOfParent(): Promise<readonly PackId[]> {
+    const { packs = [], digest } = this.#parent ?? {};
+    if (digest === undefined) return packs;
+    const now = await PackState.read(this.#store.root, this.#store.log);
+    return this.#heirsOf(now, packs, digest) ?? packs;
+  }
+
+  async #packs(): Promise<PackId[]> {
     const packs = new Set<PackId>(this.#known.packsHit);
     for (const id of [...this.#dataPacks.ids, ...this.#mapPacks.ids]) packs.add(toHex(id));
-    if (this.#usesParent) for (const id of this.#parent?.manifest.packs ?? []) packs.add(id);
+    if (this.#usesParent) for (const id of await this.#packsOfParent()) packs.add(id);
     return [...packs].sort();
   }
 

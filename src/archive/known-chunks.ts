@@ -5,12 +5,15 @@
 import { TABLE_CHUNK_BYTES } from '../../formats/vmar/trailer.js';
 import { VmarError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
+import type { PackState } from '../store/gc/pack-state.js';
 import type { PackId } from '../store/layout.js';
 import type { DatastoreChunks } from './datastore-chunks.js';
 
 export class KnownChunks {
   readonly #chunks: DatastoreChunks;
   readonly #log: Log;
+  readonly #state: PackState;
+  readonly #own = new Set<PackId>();
   /** Noted, and not yet in the index; by id as a latin1 string. */
   readonly #underWay = new Set<string>();
   /** Earlier packs that hits were found in. */
@@ -18,8 +21,10 @@ export class KnownChunks {
   /** Hits of the index that no pack confirmed: it was stale. */
   staleHits = 0;
 
-  constructor(chunks: DatastoreChunks, log: Log) {
+  /** @param state as it was read after the session began */
+  constructor(chunks: DatastoreChunks, state: PackState, log: Log) {
     this.#chunks = chunks;
+    this.#state = state;
     this.#log = log;
   }
 
@@ -28,6 +33,8 @@ export class KnownChunks {
     const hit = this.#chunks.index.get(id);
     if (hit === undefined) return false;
     const { packId } = hit;
+    // Nothing new rests on a pack that may be deleted: what it has is stored again.
+    if (this.#state.isCondemned(packId) && !this.#own.has(packId)) return false;
     const found = this.#chunks.confirm(packId, id);
     if (found === 'here') this.packsHit.add(packId);
     else if (found === 'stale' && this.staleHits++ === 0) {
@@ -43,6 +50,7 @@ export class KnownChunks {
   /** A pack of this run is durable: its chunks go from memory into the index, for everyone. */
   async published(packId: PackId, pages: Iterable<Uint8Array>, footerSeal: Uint8Array): Promise<void> {
     const kept = [...pages];
+    this.#own.add(packId);
     try {
       await this.#chunks.index.addPack(packId, footerSeal, kept);
     } catch (error) {

@@ -5,6 +5,7 @@ import type { Manifest } from '../../formats/vmar/manifest.js';
 import { VmarError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { BackupDescription } from '../plugin-api.js';
+import type { PackId } from '../store/layout.js';
 import { ChunkReader } from './chunk-reader.js';
 import type { DatastoreChunks } from './datastore-chunks.js';
 import { type MapPage, MapReader, type MapShape } from './map-reader.js';
@@ -12,6 +13,8 @@ import { type MapPage, MapReader, type MapShape } from './map-reader.js';
 export interface Parent {
   readonly manifest: Manifest;
   readonly digest: Uint8Array;
+  /** The packs that have its chunks now; undefined if some may lie in packs that are about to be deleted. */
+  readonly packs: readonly PackId[] | undefined;
 }
 
 /**
@@ -79,7 +82,11 @@ async function isReadable(map: MapReader): Promise<boolean> {
 }
 
 function restsOnSoundPacks(chunks: DatastoreChunks, parent: Parent, log: Log): boolean {
-  const missing = parent.manifest.packs.find((packId) => chunks.pack(packId) === undefined);
+  if (parent.packs === undefined) {
+    log.info('the previous backup is not used for comparison: `vmar gc` has not looked at it yet');
+    return false;
+  }
+  const missing = parent.packs.find((packId) => chunks.pack(packId) === undefined);
   if (missing === undefined) return true;
   log.warn(
     `the previous backup is not used for comparison: its pack ${missing} is gone or damaged (see \`vmar verify\`)`,

@@ -5,13 +5,14 @@ import type { Command } from 'commander';
 import type { Action } from './program.js';
 
 export function defineHousekeeping(program: Command, action: Action): void {
-  const forget = program.command('forget').description('remove backups; their space is freed by a later collection');
+  const forget = program.command('forget').description('remove backups; gc frees their space');
   forget.argument('<backup...>', 'the backups');
   action(forget, () => import('./commands/forget.js'), all);
   const protect = program.command('protect').description('protect backups from forget and prune');
   protect.argument('<backup...>', 'the backups').option('--off', 'take their protection away');
   action(protect, () => import('./commands/protect.js'), all);
   definePrune(program, action);
+  defineGc(program, action);
   const status = program.command('status').description('print of each guest how old its last good backup is');
   status
     .argument('[guest...]', 'only these (default: all)')
@@ -41,6 +42,20 @@ have backups, and passes over periods of which an earlier rule keeps one. Period
 host (TZ). Protected and damaged backups stay, and do not count.`,
     );
   action(command, () => import('./commands/prune.js'), all);
+}
+
+function defineGc(program: Command, action: Action): void {
+  const gc = program
+    .command('gc')
+    .description('free the space of what no backup needs, while backups and restores go on')
+    .option('--dry-run', 'say what would be done, and do nothing')
+    .option('--max-unused <percent>', 'leave at most so much of what is kept unused (default: 10%)')
+    .option('--workers <number>', 'threads (default: one a core)');
+  action(
+    gc,
+    () => import('./commands/gc.js'),
+    () => undefined,
+  );
 }
 
 function all(words: readonly string[]): readonly string[] {

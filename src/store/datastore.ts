@@ -10,6 +10,7 @@ import { DamageError, FailedError, NotFoundError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import type { ChunkIndex } from './chunk-index.js';
 import type { StoreFs } from './fs.js';
+import { condemnedPacks } from './gc/pack-state.js';
 import { type PackId, superblockPath } from './layout.js';
 import { RealFs } from './real-fs.js';
 import { Session, type SessionKind } from './session.js';
@@ -83,11 +84,18 @@ export class Datastore {
     }
   }
 
+  /** Condemned packs first: of chunks that lie elsewhere too, the index is to tell the place that stays. */
+  async #packsForIndex(): Promise<PackId[]> {
+    const condemned = await condemnedPacks(this.root);
+    const ids = await this.listPackIds();
+    return condemned.size === 0 ? ids : ids.sort((a, b) => Number(condemned.has(b)) - Number(condemned.has(a)));
+  }
+
   /** An index that cannot be completed costs time and space, but nothing else. */
   async #reconcile(index: ChunkIndex): Promise<void> {
     try {
       const { added, removed, unreadable } = await index.reconcile(
-        () => this.listPackIds(),
+        () => this.#packsForIndex(),
         (id) => readPackTable(this.root, id),
       );
       if (added > 0) this.log.info(`the chunk index was brought up to date with ${counted(added)} that it lacked`);

@@ -7,7 +7,6 @@
 
 import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { toHex } from '../base/bytes.js';
 import { FailedError } from '../base/errors.js';
@@ -26,6 +25,7 @@ import {
   whyNot,
   writeState,
 } from './index-state.js';
+import { indexDirectory } from './layout.js';
 
 /** Others judge or close in milliseconds; a rebuild of theirs happens under the shared lock. */
 const WAIT_MILLIS = 30_000;
@@ -57,7 +57,7 @@ export class IndexFiles {
    * paired with a `close`.
    */
   static async open(cacheDir: string, storeUuid: Uint8Array, log: Log): Promise<IndexFiles> {
-    const directory = resolve(cacheDir, toHex(storeUuid));
+    const directory = indexDirectory(cacheDir, storeUuid);
     for (let open = openFiles.get(directory); open !== undefined; open = openFiles.get(directory)) {
       const files = await open;
       if (files.#closed === undefined) {

@@ -2,8 +2,9 @@
 // Where things lie in a datastore (formats/vmar/SPEC.md §8): paths from values, and values from names.
 
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { formatTime, parseTime } from '../../formats/vmar/names.js';
+import { toHex } from '../base/bytes.js';
 import { type BackupRef, formatGuest, type GuestRef } from './backup-id.js';
 
 export const SUPERBLOCK_NAME = 'datastore.pb';
@@ -86,9 +87,19 @@ export function sessionLockPath(root: string, sessionId: string): string {
   return join(root, 'locks', `session-${sessionId}.lock`);
 }
 
+/** Held by gc and repair. */
+export function maintenanceLockPath(root: string): string {
+  return join(root, 'locks', 'gc.lock');
+}
+
 /** The session's id from the name of its lock file. */
 export function parseSessionLock(name: string): string | undefined {
   return SESSION_LOCK.exec(name)?.[1];
+}
+
+/** Where a host keeps its chunk index of a datastore, in the directory of its caches. */
+export function indexDirectory(cacheDir: string, storeUuid: Uint8Array): string {
+  return resolve(cacheDir, toHex(storeUuid));
 }
 
 /** Longest file name that every file system takes, less the affixes. */

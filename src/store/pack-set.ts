@@ -51,6 +51,13 @@ export class PackSet {
     reader.close();
   }
 
+  /** Closes one pack; it may be opened again. */
+  close(id: Uint8Array): void {
+    const name = toHex(id);
+    this.#open.get(name)?.close();
+    this.#open.delete(name);
+  }
+
   closeAll(): void {
     for (const reader of this.#open.values()) reader.close();
     this.#open.clear();

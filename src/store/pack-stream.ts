@@ -8,7 +8,7 @@ import { ExtentStream } from './extent-stream.js';
 /** A pack is closed at about this size … */
 export const PACK_BYTES = 128 << 20;
 /** … or at this many chunks, so that its tables stay small however well it compresses. */
-const PACK_CHUNKS = 65536 - 8192;
+export const PACK_CHUNKS = 65536 - 8192;
 /** Full packs that may be on their way to the disk while the next is written. */
 const PUBLISHING = 2;
 

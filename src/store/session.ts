@@ -4,7 +4,7 @@
 // sees who may still need them. What dead sessions left is removed by the next one that begins.
 
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FailedError } from '../base/errors.js';
@@ -211,4 +211,13 @@ export async function liveSessions(root: string, ownId: string): Promise<string[
     else await lock.release();
   }
   return live;
+}
+
+/** When the longest-lived of the other sessions began, by the file system's clock; undefined if none lives. */
+export async function oldestSessionMillis(root: string, ownId: string): Promise<number | undefined> {
+  const begun = (await liveSessions(root, ownId)).flatMap((id) => {
+    const file = statSync(sessionLockPath(root, id), { throwIfNoEntry: false });
+    return file === undefined ? [] : [file.mtimeMs];
+  });
+  return begun.length === 0 ? undefined : begun.reduce((oldest, millis) => Math.min(oldest, millis));
 }

@@ -8,7 +8,7 @@
 import { availableParallelism } from 'node:os';
 import type { HashName } from '../../../formats/vmar/hash.js';
 import { toHex } from '../../base/bytes.js';
-import { FailedError, InterruptedError, VmarError } from '../../base/errors.js';
+import { FailedError, InterruptedError, NotFoundError, VmarError } from '../../base/errors.js';
 import { createExecutor, type Executor } from '../../pipeline/executor.js';
 import { formatBackupId, resolveBackup } from '../../store/backup-id.js';
 import type { ContainerReader } from '../../store/container-reader.js';
@@ -183,6 +183,8 @@ class DatastoreVerifier {
       return this.#chunks.packs.open(packIdBytes(packId));
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
+      // gc deleted it meanwhile; if it is missed, the maps tell.
+      if (error instanceof NotFoundError) return undefined;
       const file = packPath(this.#store.root, packId);
       const ids = scanIds(file, packIdBytes(packId), this.#store.superblock.hash);
       const place = { file, ...rangeInContainer(error) };
