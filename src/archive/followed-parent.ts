@@ -4,11 +4,14 @@
 // Guarantee: a disk is given only if every sign says that its bitmap began with this very backup; nothing is guessed, for
 // a bitmap that follows another backup makes a disk that never was.
 
+import { existsSync } from 'node:fs';
 import { DamageError, FailedError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Executor } from '../pipeline/executor.js';
 import { formatBackupId, type GuestRef } from '../store/backup-id.js';
 import type { Datastore } from '../store/datastore.js';
+import { PackState } from '../store/gc/pack-state.js';
+import { type PackId, packPath } from '../store/layout.js';
 import { latestBackup } from '../store/manifests.js';
 import { type BackupDisk, openBackupDisk } from './backup-disk.js';
 import { DatastoreChunks } from './datastore-chunks.js';
@@ -23,10 +26,17 @@ export interface FollowedDisk {
 export class FollowedParent {
   readonly #store: Datastore;
   readonly #parent: OpenBackup | { readonly fault: string };
+  /** That have its chunks now: gc may have rewritten those that it names. */
+  readonly #packs: readonly PackId[];
 
-  private constructor(store: Datastore, parent: OpenBackup | { readonly fault: string }) {
+  private constructor(
+    store: Datastore,
+    parent: OpenBackup | { readonly fault: string },
+    packs: readonly PackId[] = [],
+  ) {
     this.#store = store;
     this.#parent = parent;
+    this.#packs = packs;
   }
 
   /**
@@ -41,7 +51,12 @@ export class FollowedParent {
       return new FollowedParent(store, { fault: `the guest's latest backup is ${id}, not ${expected}` });
     }
     try {
-      return new FollowedParent(store, await openBackup(store, id));
+      const parent = await openBackup(store, id);
+      const { manifest, digest } = parent;
+      const state = await PackState.read(store.root, store.log);
+      const heirs = state.heirsOf(manifest.packs, digest, (packId) => existsSync(packPath(store.root, packId)));
+      // What is condemned without heirs is there as long as this session is.
+      return new FollowedParent(store, parent, heirs ?? manifest.packs);
     } catch (error) {
       if (!(error instanceof DamageError)) throw error;
       return new FollowedParent(store, { fault: `the latest backup, ${id}, is damaged: ${error.message}` });
@@ -72,7 +87,7 @@ export class FollowedParent {
       return `${name} was made with other parameters than the datastore's`;
     }
     if (!(source instanceof DatastoreChunks)) return undefined;
-    const missing = manifest.packs.find((packId) => source.pack(packId) === undefined);
+    const missing = this.#packs.find((packId) => source.pack(packId) === undefined);
     return missing === undefined ? undefined : `a pack of ${name} is gone or damaged: ${missing}`;
   }
 

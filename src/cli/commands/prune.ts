@@ -136,7 +136,7 @@ function asText({ output }: Context, { isDryRun, plans, failed }: Pruned): strin
   const going = backups.filter(({ decision }) => !decision.keep).length;
   const sum = isDryRun
     ? `${counted(going, 'backup')} would go, ${backups.length - going} stay; nothing was removed`
-    : `${counted(going, 'backup')} went, ${backups.length - going} stay; `vmar gc` frees their space`;
+    : `${counted(going, 'backup')} went, ${backups.length - going} stay; gc frees their space`;
   return [renderTable(output.paint, columns, rows), '', `${sum} (times of ${timeZone()})`].join('\n');
 }
 
