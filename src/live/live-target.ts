@@ -7,10 +7,14 @@
 import fs from 'node:fs';
 import { open, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { checkTarget, checkTargetSize, hasContent } from '../archive/target-checks.js';
 import { FailedError, systemErrorCode } from '../base/errors.js';
 import { type FileDevice, openFileDevice } from '../block/file-device.js';
 import type { JournalIdentity } from './journal-header.js';
+
+const truncateAsync = promisify(fs.ftruncate);
+const syncAsync = promisify(fs.fsync);
 
 export interface LiveTargetOptions {
   /** There is a state file: what is on the target is this restore's. */
@@ -55,6 +59,11 @@ export async function openLiveTarget(path: string, sizeBytes: number, options: L
   };
   try {
     device = await openFileDevice(path, { readOnly: false });
+    if (!isNew && !options.isResumed && device.lengthBytes < sizeBytes && isEmptyFile(device)) {
+      await lengthen(device, path, sizeBytes);
+      await device.close();
+      device = await openFileDevice(path, { readOnly: false });
+    }
     if (options.isResumed) checkTargetSize(device, path, sizeBytes);
     else if (!isNew) await checkTarget(device, path, sizeBytes, options);
     return {
@@ -67,6 +76,20 @@ export async function openLiveTarget(path: string, sizeBytes: number, options: L
   } catch (error) {
     await abandon();
     throw error;
+  }
+}
+
+/** As one is that was killed while it made its target. */
+function isEmptyFile({ isBlockDevice, lengthBytes }: FileDevice): boolean {
+  return !isBlockDevice && lengthBytes === 0;
+}
+
+async function lengthen({ fd }: FileDevice, path: string, sizeBytes: number): Promise<void> {
+  try {
+    await truncateAsync(fd, sizeBytes);
+    await syncAsync(fd);
+  } catch (error) {
+    throw targetFailed(path, error);
   }
 }
 
@@ -103,9 +126,18 @@ async function makeFile(path: string, sizeBytes: number): Promise<void> {
       await directory.close();
     }
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new FailedError('target-failed', `the target cannot be made: ${why}`, { object: path, cause: error });
+    throw targetFailed(path, error);
   }
+}
+
+function targetFailed(path: string, error: unknown): FailedError {
+  const why = error instanceof Error ? error.message : String(error);
+  return new FailedError('target-failed', `the target cannot be made: ${why}`, {
+    object: path,
+    advice:
+      systemErrorCode(error) === 'ENOENT' ? 'Make its directory first.' : 'Name a place where a file can be written.',
+    cause: error,
+  });
 }
 
 function targetGone(path: string): FailedError {

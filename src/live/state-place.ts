@@ -196,12 +196,15 @@ function notAFile(path: string): FailedError {
 export function stateFailure(path: string, error: unknown): VmarError {
   if (error instanceof VmarError) return error;
   const why = error instanceof Error ? error.message : String(error);
-  const isFull = ['ENOSPC', 'EDQUOT'].includes(systemErrorCode(error) ?? '');
+  const code = systemErrorCode(error) ?? '';
+  const isFull = ['ENOSPC', 'EDQUOT'].includes(code);
   return new FailedError('state-failed', `the state of the live restore cannot be kept: ${why}`, {
     object: path,
     advice: isFull
       ? 'Make room there: until then what is new to the target cannot be written.'
-      : 'Name another place with --state FILE.',
+      : code === 'ENOENT'
+        ? 'Make its directory first, or name another place with --state FILE.'
+        : 'Name another place with --state FILE.',
     cause: error,
   });
 }
