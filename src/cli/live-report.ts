@@ -103,7 +103,7 @@ export class LiveReport {
         log.warn(
           event.why === 'damaged'
             ? `${event.disk} is restored but for what is damaged: reads of that fail until the guest overwrites it`
-            : `filling ${event.disk} stands still: ${printable(event.problem)}`,
+            : standsStill(event),
         );
         return;
       case 'filled':
@@ -114,4 +114,11 @@ export class LiveReport {
         output.notice(`all is restored after ${humanDuration(event.seconds)}; the backup is needed no more`);
     }
   }
+}
+
+function standsStill({ disk, object, problem, advice, retrying }: Extract<LiveEvent, { kind: 'stopped' }>): string {
+  const where = object === undefined ? '' : `${printable(object)}: `;
+  const next = retrying ? '; it is tried again every few seconds' : '';
+  const first = `filling ${disk} stands still: ${where}${printable(problem)}${next}`;
+  return advice === undefined ? first : `${first}\n  ${printable(advice)}`;
 }

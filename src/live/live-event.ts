@@ -17,7 +17,17 @@ export type LiveEvent =
   | { readonly kind: 'stalled'; readonly disk: string; readonly problem: string; readonly seconds: number }
   | { readonly kind: 'going-on'; readonly disk: string; readonly seconds: number }
   /** Filling has stopped: for damage, until the guest overwrites it; for another error, for some seconds or for good. */
-  | { readonly kind: 'stopped'; readonly disk: string; readonly why: 'damaged' | 'error'; readonly problem: string }
+  | {
+      readonly kind: 'stopped';
+      readonly disk: string;
+      readonly why: 'damaged' | 'error';
+      /** The file or device that it is about, where that is known. */
+      readonly object?: string;
+      readonly problem: string;
+      readonly advice?: string;
+      /** It is tried again every few seconds. */
+      readonly retrying: boolean;
+    }
   /** The disk rests on the backup no more. */
   | { readonly kind: 'filled'; readonly disk: string }
   /** All disks are filled, durably. */

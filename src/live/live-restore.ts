@@ -10,7 +10,7 @@ import { findDisk } from '../archive/find-disk.js';
 import type { OpenBackup } from '../archive/open-backup.js';
 import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import { BusyError } from '../base/errors.js';
+import { BusyError, VmarError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { NbdServer } from '../nbd/server/nbd-server.js';
 import type { Executor } from '../pipeline/executor.js';
@@ -75,6 +75,8 @@ export type LiveOutcome =
   | { readonly kind: 'failed'; readonly error: unknown }
   | { readonly kind: 'interrupted' };
 
+/** With what filling takes below 400 MB, whatever clients ask for and do not read. */
+const LIMITS = { bytesPerServer: 128 << 20, bytesPerConnection: 48 << 20 };
 const PROGRESS_MILLIS = 1000;
 /** For requests in flight when the exports go away. */
 const CLOSE_MILLIS = 2000;
@@ -115,7 +117,7 @@ class LiveRestore implements LiveDiskListener {
         for (const assignment of source.assignments) this.#disks.push(await this.#openDisk(source, assignment));
       }
       const exports = this.#disks.map(({ name, node }) => ({ name, device: node, readOnly: false }));
-      const server = new NbdServer({ exports, clock, log });
+      const server = new NbdServer({ exports, limits: LIMITS, clock, log });
       server.onClient = () => {
         this.#clients.count = server.clientCount;
       };
@@ -261,11 +263,18 @@ class LiveRestore implements LiveDiskListener {
       if (this.#isFilled) this.#tellDone();
     } else if (fill.kind !== 'filling') {
       const why = fill.kind === 'damaged' ? 'damaged' : 'error';
-      const problem = fill.error instanceof Error ? fill.error.message : String(fill.error);
-      this.#options.onEvent({ kind: 'stopped', disk: name, why, problem });
+      const retrying = fill.kind === 'stopped';
+      this.#options.onEvent({ kind: 'stopped', disk: name, why, ...problemOf(fill.error), retrying });
     }
     this.#look();
   }
+}
+
+function problemOf(error: unknown): { problem: string; object?: string; advice?: string } {
+  const problem = error instanceof Error ? error.message : String(error);
+  if (!(error instanceof VmarError)) return { problem };
+  const { object, advice } = error;
+  return { problem, ...(object !== undefined && { object }), ...(advice !== undefined && { advice }) };
 }
 
 /** All that is written besides the socket. */
