@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // A disk of a backup by the name that a user gives it: `drive-scsi0` in full, or `scsi0` where that is unique.
 
-import type { Manifest, ManifestDisk } from '../../formats/vmar/manifest.js';
 import { NotFoundError, UsageError } from '../base/errors.js';
 
 /** @throws NotFoundError if no disk has the name, UsageError if several end in it. */
-export function findDisk(manifest: Manifest, name: string): ManifestDisk {
+export function findDisk<Disk extends { readonly name: string }>(
+  manifest: { readonly disks: readonly Disk[] },
+  name: string,
+): Disk {
   const exact = manifest.disks.find((disk) => disk.name === name);
   if (exact !== undefined) return exact;
   const ending = manifest.disks.filter((disk) => disk.name.endsWith(`-${name}`));

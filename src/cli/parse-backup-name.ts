@@ -5,12 +5,17 @@ import { FailedError } from '../base/errors.js';
 
 const FOREIGN = /\.vma(\.zst|\.gz|\.lzo)?$/;
 
-/** @throws FailedError for the files of other programs, which a later version can import. */
+/** Whether it is a file of Proxmox. */
+export function isForeignArchive(text: string): boolean {
+  return FOREIGN.test(text);
+}
+
+/** @throws FailedError for files of Proxmox, which cannot be read at any place. */
 export function isArchiveName(text: string): boolean {
-  if (FOREIGN.test(text)) {
-    throw new FailedError('not-yet', 'this is a VMA archive; importing those comes with a later version', {
+  if (isForeignArchive(text)) {
+    throw new FailedError('foreign-archive', 'a .vma archive can be read only from front to back', {
       object: text,
-      advice: 'Extract it with `vma extract` and back up the images.',
+      advice: 'Import it into a datastore first: vmar import. Only `vmar restore` takes it as it is.',
     });
   }
   return text.endsWith('.vmar') || text.startsWith('/') || text.startsWith('./') || text.startsWith('../');

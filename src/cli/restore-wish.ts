@@ -2,7 +2,7 @@
 // What the flags of a restore ask for, and what that means for a given backup: which disks and files go where.
 
 import { join, resolve } from 'node:path';
-import type { Manifest, ManifestDisk } from '../../formats/vmar/manifest.js';
+import type { Manifest } from '../../formats/vmar/manifest.js';
 import { findDisk } from '../archive/find-disk.js';
 import { UsageError } from '../base/errors.js';
 import { isNbdUri } from '../nbd/client/nbd-uri.js';
@@ -30,6 +30,9 @@ export interface RestoreWish {
   readonly targetIsZero: boolean;
   readonly allowDamaged: boolean;
 }
+
+/** What a plan needs to know of a backup, or of an archive of another format. */
+export type Restorable = Pick<Manifest, 'configs'> & { readonly disks: readonly { readonly name: string }[] };
 
 export interface RestorePlan {
   readonly disks: readonly { readonly disk: string; readonly target: string }[];
@@ -62,7 +65,7 @@ export function parseRestore(flags: RestoreFlags): RestoreWish {
 }
 
 /** @throws NotFoundError for a disk that the backup lacks, UsageError where two things would go to one place. */
-export function planRestore(manifest: Manifest, wish: RestoreWish): RestorePlan {
+export function planRestore(manifest: Restorable, wish: RestoreWish): RestorePlan {
   const named = wish.disks.map(({ name, place }) => ({ disk: findDisk(manifest, name).name, target: place }));
   const skipped = wish.skip.map((name) => findDisk(manifest, name).name);
   refuseDuplicates(
@@ -80,12 +83,12 @@ export function planRestore(manifest: Manifest, wish: RestoreWish): RestorePlan 
   return plan;
 }
 
-function inDirectory(directory: string | undefined, disks: readonly ManifestDisk[]) {
+function inDirectory(directory: string | undefined, disks: Restorable['disks']) {
   if (directory === undefined) return [];
   return disks.map(({ name }) => ({ disk: name, target: join(directory, `${name}.raw`) }));
 }
 
-function configs(manifest: Manifest, { directory }: RestoreWish): ConfigFile[] {
+function configs(manifest: Restorable, { directory }: RestoreWish): ConfigFile[] {
   if (directory === undefined) return [];
   return manifest.configs.map(({ name, content }) => ({ name, target: join(directory, name), content }));
 }

@@ -48,7 +48,7 @@ export function describeVma(
       advice: 'Give it with --time EPOCH.',
     });
   }
-  const configs = distinct(header.configs, companions.configs);
+  const configs = distinctConfigs(header.configs, companions.configs);
   const guestName = nameIn(header);
   return {
     namespace: wish.guest?.namespace ?? '',
@@ -84,7 +84,7 @@ function madeName(name: string, taken: Set<string>): string {
 type Config = VmaHeader['configs'][number];
 
 /** A .vma may have two of one name. */
-function distinct(...lists: readonly (readonly Config[])[]): Config[] {
+export function distinctConfigs(...lists: readonly (readonly Config[])[]): Config[] {
   const taken = new Set<string>();
   return lists.flat().map(({ name, content }) => {
     let made = name;

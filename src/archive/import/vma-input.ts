@@ -24,6 +24,8 @@ export type VmaEvent =
 export interface VmaTarget {
   data(device: number, cluster: number, mask: number, blocks: Uint8Array): Promise<void>;
   zeros(device: number, first: number, count: number): Promise<void>;
+  /** Blocks that it was given are not to be looked at any more once this has resolved. */
+  settle?(): Promise<void>;
 }
 
 export { isVmstate, type VmaDevice, type VmaHeader, type VmaSummary };
@@ -115,5 +117,6 @@ export class VmaInput {
       if (event.kind === 'data') await target.data(event.device, event.cluster, event.mask, event.blocks);
       else await target.zeros(event.device, event.first, event.count);
     }
+    await target.settle?.();
   }
 }

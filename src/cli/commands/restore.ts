@@ -10,6 +10,7 @@ import { type ConfigFile, ConfigFiles } from '../config-files.js';
 import type { Context } from '../context.js';
 import { counted, humanDuration, humanRate, humanSize } from '../human.js';
 import { type OpenBackup, withBackups } from '../open-named-backup.js';
+import { isForeignArchive } from '../parse-backup-name.js';
 import { parseWorkers } from '../parse-count.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
@@ -20,13 +21,19 @@ import { TargetDirectory } from '../target-directory.js';
 
 export type { RestoreFlags } from '../restore-wish.js';
 
-interface Restored extends RestoreSummary {
+export interface Restored extends RestoreSummary {
   readonly configs: readonly ConfigFile[];
   readonly seconds: number;
 }
 
 export async function run(context: Context, name: string, flags: RestoreFlags): Promise<ExitStatus> {
   const wish = parseRestore(flags);
+  if (isForeignArchive(name)) {
+    const { restoreForeign } = await import('../restore-foreign.js');
+    const restored = await restoreForeign(context, name, wish);
+    tell(context, { name }, restored);
+    return EXIT.done;
+  }
   const workers = parseWorkers(flags.workers).workers ?? availableParallelism();
   return await withBackups(context, [name], async ([backup]) => {
     const restored = await restore(context, backup!, wish, workers);
@@ -83,11 +90,11 @@ async function restore(context: Context, backup: OpenBackup, wish: RestoreWish, 
 }
 
 /** Files and block devices are opened by the restore itself. */
-function openTarget({ log }: Context, place: string, signal: AbortSignal): Promise<NbdDevice> | undefined {
+export function openTarget({ log }: Context, place: string, signal: AbortSignal): Promise<NbdDevice> | undefined {
   return isNbdUri(place) ? openNbdDevice(place, { readOnly: false, log, signal }) : undefined;
 }
 
-function tell({ output }: Context, backup: OpenBackup, restored: Restored): void {
+function tell({ output }: Context, backup: Pick<OpenBackup, 'name'>, restored: Restored): void {
   output.summary(
     () => asDocument(backup, restored),
     () => asText(output, backup, restored),
@@ -98,7 +105,7 @@ function tell({ output }: Context, backup: OpenBackup, restored: Restored): void
   }
 }
 
-function asDocument(backup: OpenBackup, { disks, damaged, configs, seconds }: Restored) {
+function asDocument(backup: Pick<OpenBackup, 'name'>, { disks, damaged, configs, seconds }: Restored) {
   return {
     backup: backup.name,
     disks: disks.map(({ name, target, sizeBytes, writtenBytes, zeroBytes }) => ({
@@ -114,7 +121,11 @@ function asDocument(backup: OpenBackup, { disks, damaged, configs, seconds }: Re
   };
 }
 
-function asText(output: Context['output'], backup: OpenBackup, { disks, configs, damaged, seconds }: Restored): string {
+function asText(
+  output: Context['output'],
+  backup: Pick<OpenBackup, 'name'>,
+  { disks, configs, damaged, seconds }: Restored,
+): string {
   const rows = disks.map(({ name, target, sizeBytes, writtenBytes, zeroBytes }) => [
     name,
     printable(target),

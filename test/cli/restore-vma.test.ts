@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// A .vma file of Proxmox, restored as it is, by both programs.
+
+import { createHash } from 'node:crypto';
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { vmaFile } from '../archive/vma-file.js';
+import { seededRandom } from '../base/random.js';
+import { Bench } from './bench.js';
+
+const SAMPLE = new URL('../fixtures/vma/two-disks.vma.zst', import.meta.url).pathname;
+const SCSI0 = 'f6db2e97894ab0d795340c4b51d25e37b6f085d5b45c84d871c2a87215769d40';
+const SCSI1 = '3e5ce632aa6ff5dd897ad65fd371eca5559563095cbe0d41c633850709e3e436';
+
+const bench = new Bench();
+
+function sha256(...names: string[]): string {
+  return createHash('sha256')
+    .update(readFileSync(bench.path(...names)))
+    .digest('hex');
+}
+
+describe('a .vma file', () => {
+  it('is restored without a datastore', async () => {
+    copyFileSync(SAMPLE, bench.path('a.vma.zst'));
+    const restored = await bench.json(['a.vma.zst', '--to', 'out'], { program: 'vma-restore' });
+    expect(restored).toMatchObject({
+      backup: 'a.vma.zst',
+      disks: [
+        { name: 'drive-scsi0', size: 8_388_608 },
+        { name: 'drive-scsi1', size: 5_244_416 },
+      ],
+      configs: ['qemu-server.conf', 'qemu-server.fw'],
+      damaged: [],
+    });
+    for (const { size, written, zero } of restored.disks) expect(written + zero).toBe(size);
+    expect([sha256('out', 'drive-scsi0.raw'), sha256('out', 'drive-scsi1.raw')]).toEqual([SCSI0, SCSI1]);
+    expect(readdirSync(bench.path('out'))).toHaveLength(4);
+  });
+
+  it('gives single disks, by their short names, and leaves others out', async () => {
+    await bench.json(['restore', SAMPLE, '--disk', 'scsi1=one.raw']);
+    expect(sha256('one.raw')).toBe(SCSI1);
+    await bench.json(['restore', SAMPLE, '--to', 'some', '--skip', 'scsi0']);
+    expect(existsSync(bench.path('some', 'drive-scsi0.raw'))).toBe(false);
+    expect(sha256('some', 'drive-scsi1.raw')).toBe(SCSI1);
+    // Zeros are written where something else stood.
+    writeFileSync(bench.path('full.raw'), Buffer.alloc(8_388_608, 7));
+    expect(await bench.error(['restore', SAMPLE, '--disk', 'scsi0=full.raw'])).toMatchObject({
+      code: 'target-not-empty',
+    });
+    await bench.json(['restore', SAMPLE, '--disk', 'scsi0=full.raw', '--overwrite']);
+    expect(sha256('full.raw')).toBe(SCSI0);
+    expect(await bench.error(['restore', SAMPLE, '--disk', 'scsi7=x.raw'])).toMatchObject({ exit: 4 });
+  });
+
+  it('comes back the same at any length and in any order, its memory state too', async () => {
+    const random = seededRandom(5);
+    const disks = [1, 511, 65_535, 65_537, 1_234_567].map((length, at) => {
+      return { name: `drive-scsi${at}`, content: random.bytes(length).fill(0, length >> 2, length >> 1) };
+    });
+    disks.push({ name: 'vmstate', content: random.bytes(3 * 65536) });
+    writeFileSync(bench.path('shuffled.vma'), vmaFile(disks, { shuffle: random }));
+    await bench.json(['restore', 'shuffled.vma', '--to', 'shuffled']);
+    for (const { name, content } of disks) {
+      expect(readFileSync(bench.path('shuffled', `${name}.raw`)).equals(content), name).toBe(true);
+    }
+  });
+
+  it('that is not whole leaves nothing behind', async () => {
+    const disk = { name: 'drive-scsi0', content: seededRandom(6).bytes(1_000_000) };
+    const whole = vmaFile([disk]);
+    for (const at of [100, 13_000, 500_000, whole.byteLength - 1]) {
+      writeFileSync(bench.path('cut.vma'), whole.subarray(0, at));
+      const error = await bench.error(['cut.vma', '--to', 'cut'], { program: 'vma-restore' });
+      expect(error).toMatchObject({ exit: 3, offset: at });
+      expect(existsSync(bench.path('cut'))).toBe(false);
+    }
+  });
+});
