@@ -36,7 +36,9 @@ my $program = "$dir/vmar";
 spew($program, "#!/bin/sh\nprintf '%s\\n' \"\$*\" >> '$dir/calls'\nexec $VMAR \"\$@\"\n");
 chmod 0755, $program;
 
-my $scfg = { path => "$dir/store", namespace => 'pve', 'vmar-program' => $program };
+# As of a configuration file that was read in taint mode.
+my $taint = substr($ENV{VMAR_PROGRAM}, 0, 0);
+my $scfg = { path => "$dir/store$taint", namespace => "pve$taint", 'vmar-program' => "$program$taint" };
 my $host = Proxmox::Host->new(plugin => $plugin, scfg => $scfg, storeid => 'nightly');
 my $guest = Proxmox::Guest->start("$dir/guest", $SIZE);
 my $clock = 1_800_000_000;
@@ -82,7 +84,7 @@ subtest 'no datastore, then one' => sub {
     like($@, qr/no vmar datastore at .*vmar init/, 'says what to do');
     is_deeply([$plugin->status('nightly', $scfg, {})], [0, 0, 0, 0], 'is not active');
     ok(!eval { $plugin->on_add_hook('nightly', $scfg); 1 }, 'is not added');
-    system($program, 'init', $scfg->{path}) == 0 or die 'init';
+    system($program, 'init', "$dir/store") == 0 or die 'init';
     ok(eval { $plugin->on_add_hook('nightly', $scfg); 1 }, 'is added') or diag $@;
     ok($plugin->activate_storage('nightly', $scfg, {}), 'is activated');
     my ($total, $free, $used, $active) = $plugin->status('nightly', $scfg, {});
@@ -136,7 +138,7 @@ subtest 'a bitmap that cannot be relied on is not' => sub {
     is($nights[3]->{asked}, 'new', 'the backup that it follows was removed');
     restored_as($nights[3], 'the next is whole');
     my $id = 'pve/' . name_of($nights[3]->{volid}) =~ s{backup/}{}r =~ s{/[^/]*\z}{}r;
-    system("$program --datastore '$scfg->{path}' --quiet backup $id --disk drive-scsi0=$dir/out/truth-$clock --time " . ($clock + 60)) == 0 or die;
+    system("$program --datastore '$dir/store' --quiet backup $id --disk drive-scsi0=$dir/out/truth-$clock --time " . ($clock + 60)) == 0 or die;
     push @nights, night();
     is($nights[4]->{asked}, 'new', 'another backup came between');
     push @nights, night();
@@ -267,6 +269,6 @@ subtest 'a restore leaves nothing behind' => sub {
     ok(!eval { $host->provider->restore_vm_init('backup/vm/100/2020-01-01T00:00:00Z') }, 'no backup, no restore');
 };
 
-is(system($program, '--datastore', $scfg->{path}, '--quiet', 'verify'), 0, 'the datastore is sound');
+is(system($program, '--datastore', "$dir/store", '--quiet', 'verify'), 0, 'the datastore is sound');
 $guest->stop;
 done_testing();

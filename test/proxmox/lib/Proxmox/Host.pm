@@ -57,7 +57,7 @@ sub vzdump {
     my $log = File::Temp->new;
     print {$log} "INFO: the log\n";
     $log->flush;
-    if ($success) { $provider->backup_handle_log_file($vmid, $log->filename) }
+    $provider->backup_handle_log_file($vmid, $log->filename);
     my $cleaned = $provider->backup_cleanup($vmid, 'qemu', $success, $success ? {} : { error => $result->{error} });
     $provider->job_cleanup;
     $result->{size} = $cleaned->{stats}->{'archive-size'};

@@ -173,7 +173,10 @@ sub _mebibytes { return sprintf('%.1f MiB', $_[0] / 2**20) }
 
 sub backup_handle_log_file {
     my ($self, $vmid, $filename) = @_;
-    my $path = $self->{plugin}->log_path($self->{scfg}, $self->{job}->{archive});
+    # Without a backup there is nothing that it could lie beside; Proxmox keeps the task's log itself.
+    my $job = $self->{job};
+    return if !$job || !defined $job->{backup};
+    my $path = $self->{plugin}->log_path($self->{scfg}, $job->{archive});
     my ($directory) = $path =~ m{\A(.*)/};
     File::Path::make_path($directory, { mode => 0700 });
     File::Copy::copy($filename, $path) or die "$path: $!\n";
