@@ -138,7 +138,8 @@ describe('a crash anywhere in a gc that', () => {
           expect(report).toMatchObject({ damaged: [], missingChunks: 0, waiting: { packs: 0 } });
           expectSwept(left);
           await expectSound(left, { kept: images % 2 === 0 ? [...kept, next] : kept });
-          if (images % 2 === 1) expect(packFiles(left).length).toBeLessThanOrEqual(mostPacks);
+          // What is left of small packs may be too few to be joined again, of data and of maps.
+          if (images % 2 === 1) expect(packFiles(left).length).toBeLessThanOrEqual(mostPacks + 2 * 7);
         });
       }
       expect(images).toBeGreaterThan(recording.operations.length / 2);

@@ -40,7 +40,9 @@ export class Homes {
       await this.#turn(pack, onPack, signal);
     }
     const order = this.#packs.list.filter((pack) => !this.#packs.isDamaged(pack));
-    order.sort((a, b) => Number(a.isCondemned) - Number(b.isCondemned) || fullness.get(b)! - fullness.get(a)!);
+    const rank = (pack: GcPack): number => (pack.isCondemned ? -1 : fullness.get(pack)!);
+    // Of packs that are full alike the larger: where a join was cut off, it is finished.
+    order.sort((a, b) => rank(b) - rank(a) || b.chunkCount - a.chunkCount);
     for (const pack of order) {
       this.#careful(pack, (reader) => this.#claim(pack, reader));
       await this.#turn(pack, onPack, signal);
