@@ -18,6 +18,8 @@ export interface Sidecar {
   readonly labels: ReadonlyMap<string, string>;
   readonly notes: string;
   readonly isProtected: boolean;
+  /** A later backup of the guest was made and removed; no dirty bitmap can be taken to follow this one. */
+  readonly isLaterRemoved?: boolean;
 }
 
 const LABELS_FIELD = 2;
@@ -29,9 +31,9 @@ const LABELS_FIELD = 2;
 export function encodeSidecar(sidecar: Sidecar, hash: HashName, features: FeatureSet = NO_FEATURES): Uint8Array {
   const problem = sidecarProblem(sidecar);
   if (problem !== undefined) throw new UsageError('bad-sidecar', `a backup cannot be labelled so: ${problem}`);
-  const { manifestDigest, notes, isProtected } = sidecar;
+  const { manifestDigest, notes, isProtected, isLaterRemoved = false } = sidecar;
   const labels = [...sidecar.labels].map(([key, value]) => ({ key, value })).sort((a, b) => compareKeys(a.key, b.key));
-  const payload = vmar.v1.Sidecar.encode({ manifestDigest, labels, notes, isProtected }).finish();
+  const payload = vmar.v1.Sidecar.encode({ manifestDigest, labels, notes, isProtected, isLaterRemoved }).finish();
   return encodeEnvelope('VMARSIDE', hash, features, payload, 'manifest');
 }
 
@@ -44,8 +46,11 @@ export function decodeSidecar(bytes: Uint8Array, object: string): Sidecar {
   const refuse = refusalOf('sidecar-damaged', { object, offsetBytes: 0 });
   const limits = { [LABELS_FIELD]: MAX_LABELS };
   const message = decodeMessage((reader) => vmar.v1.Sidecar.decode(reader), payload, limits, refuse);
-  const { manifestDigest, notes, isProtected } = message;
-  const sidecar = { manifestDigest, labels: readLabels(message, refuse), notes, isProtected };
+  const { manifestDigest, notes, isProtected, isLaterRemoved } = message;
+  const sidecar = {
+    ...{ manifestDigest, labels: readLabels(message, refuse), notes, isProtected },
+    ...(isLaterRemoved ? { isLaterRemoved } : {}),
+  };
   const problem = sidecarProblem(sidecar);
   if (problem !== undefined) throw refuse(`the sidecar is wrong: ${problem}`);
   return sidecar;

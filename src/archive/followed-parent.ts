@@ -53,6 +53,10 @@ export class FollowedParent {
     try {
       const parent = await openBackup(store, id);
       const { manifest, digest } = parent;
+      if (expected === undefined && isLaterRemoved(parent)) {
+        await parent.close();
+        return new FollowedParent(store, { fault: `a backup later than ${id} was made and removed` });
+      }
       const state = await PackState.read(store.root, store.log);
       const heirs = state.heirsOf(manifest.packs, digest, (packId) => existsSync(packPath(store.root, packId)));
       // What is condemned without heirs is there as long as this session is.
@@ -93,6 +97,16 @@ export class FollowedParent {
 
   async close(): Promise<void> {
     if (!('fault' in this.#parent)) await this.#parent.close();
+  }
+}
+
+/** Labels that cannot be read may have said so. */
+function isLaterRemoved(parent: OpenBackup): boolean {
+  try {
+    return parent.sidecar?.isLaterRemoved === true;
+  } catch (error) {
+    if (error instanceof DamageError) return true;
+    throw error;
   }
 }
 

@@ -6,7 +6,7 @@ import type { Datastore } from './datastore.js';
 import { type Lock, lockGuest } from './locks.js';
 import { readManifest } from './manifests.js';
 import type { Session } from './session.js';
-import { readSidecar, writeSidecar } from './sidecars.js';
+import { blankSidecar, readSidecar, writeSidecar } from './sidecars.js';
 
 /**
  * Does something to the backups in a session, holding their guests' locks.
@@ -46,10 +46,8 @@ export async function setProtection(
     const wanted = [];
     for (const ref of backups) {
       const { digest } = await readManifest(store.root, ref);
-      const sidecar = await readSidecar(store.root, ref, digest);
-      if ((sidecar?.isProtected ?? false) === isProtected) continue;
-      const { labels = new Map<string, string>(), notes = '' } = sidecar ?? {};
-      wanted.push({ ref, sidecar: { manifestDigest: digest, labels, notes, isProtected } });
+      const sidecar = (await readSidecar(store.root, ref, digest)) ?? blankSidecar(digest);
+      if (sidecar.isProtected !== isProtected) wanted.push({ ref, sidecar: { ...sidecar, isProtected } });
     }
     for (const { ref, sidecar } of wanted) await writeSidecar(store, session, ref, sidecar, store.superblock.hash);
     return wanted.map(({ ref }) => ref);

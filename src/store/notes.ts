@@ -5,7 +5,7 @@ import type { BackupRef } from './backup-id.js';
 import { withGuestLocks } from './change-backups.js';
 import type { Datastore } from './datastore.js';
 import { readManifest } from './manifests.js';
-import { readSidecar, writeSidecar } from './sidecars.js';
+import { blankSidecar, readSidecar, writeSidecar } from './sidecars.js';
 
 /**
  * Gives a backup other notes; labels and protection stay. Durable when it resolves.
@@ -14,9 +14,7 @@ import { readSidecar, writeSidecar } from './sidecars.js';
 export async function setNotes(store: Datastore, backup: BackupRef, notes: string): Promise<void> {
   await withGuestLocks(store, [backup], async (session) => {
     const { digest } = await readManifest(store.root, backup);
-    const before = await readSidecar(store.root, backup, digest);
-    const { labels = new Map<string, string>(), isProtected = false } = before ?? {};
-    const sidecar = { manifestDigest: digest, labels, notes, isProtected };
+    const sidecar = { ...((await readSidecar(store.root, backup, digest)) ?? blankSidecar(digest)), notes };
     await writeSidecar(store, session, backup, sidecar, store.superblock.hash);
   });
 }

@@ -4,6 +4,7 @@
 import { formatGuest, type GuestRef } from './backup-id.js';
 import { listBackups } from './backup-list.js';
 import type { Datastore } from './datastore.js';
+import { markLaterRemoved } from './later-removed.js';
 import { lockGuest, type WaitOptions } from './locks.js';
 import { type DamagedManifest, forgetManifests } from './manifests.js';
 import { type Keep, type PlannedBackup, type PlanOptions, type PruneCandidate, planPrune } from './prune-plan.js';
@@ -49,6 +50,7 @@ export async function pruneGuest(
     if (going.length === 0) return plan;
     const session = await store.beginSession('maintenance');
     try {
+      await markLaterRemoved(store, session, guest, going);
       await forgetManifests(store.fs, store.root, guest, going);
     } finally {
       await session.end();

@@ -37,6 +37,11 @@ export async function readSidecar(
   return bytesEqual(sidecar.manifestDigest, manifestDigest) ? sidecar : undefined;
 }
 
+/** A sidecar without anything in it, for a backup that has none yet. */
+export function blankSidecar(manifestDigest: Uint8Array): Sidecar {
+  return { manifestDigest, labels: new Map(), notes: '', isProtected: false };
+}
+
 /** Puts a sidecar in place of the one there is, if any, in one durable step. The caller holds the guest's lock. */
 export async function writeSidecar(
   place: SessionPlace,

@@ -112,6 +112,26 @@ describe.skipIf(!haveTool('qemu-storage-daemon', 'backups by dirty bitmaps'))('b
     await expectRestored(document.backup, truth);
   });
 
+  it('a bitmap is not taken to follow a backup once a later one was removed', async () => {
+    await guest.write(0, Buffer.alloc(20 * CLUSTER, 5));
+    const first = await night(NEW);
+    await guest.write(3 * CLUSTER, Buffer.alloc(512, 6));
+    await night(REUSE);
+    await bench.json(['forget', '100']);
+    await guest.write(5 * CLUSTER, Buffer.alloc(512, 7));
+    expect(await failedNight(REUSE)).toMatchObject({
+      ...{ exit: 1, code: 'no-usable-parent', message: expect.stringContaining('later') },
+    });
+    // Other changes beside the manifest keep what is known.
+    await bench.json(['notes', first.document.backup, '--set', 'kept']);
+    await bench.json(['protect', first.document.backup]);
+    expect(await failedNight(REUSE)).toMatchObject({ exit: 1, code: 'no-usable-parent' });
+    const { document, truth } = await night({ name: 'fresh', mode: 'new' });
+    await expectRestored(document.backup, truth);
+    const next = await night({ name: 'fresh', mode: 'reuse' });
+    await expectRestored(next.document.backup, next.truth);
+  });
+
   it('what was read is discarded where that is asked for, and what is given is the same', async () => {
     const random = seededRandom(3);
     await guest.write(0, random.bytes(LENGTH));

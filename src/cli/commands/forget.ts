@@ -3,9 +3,10 @@
 
 import { decodeSidecar } from '../../../formats/vmar/sidecar.js';
 import { DamageError, EXIT, type ExitStatus, FailedError, NotFoundError } from '../../base/errors.js';
-import { type BackupRef, formatBackupId } from '../../store/backup-id.js';
+import { type BackupRef, formatBackupId, formatGuest } from '../../store/backup-id.js';
 import { withGuestLocks } from '../../store/change-backups.js';
 import type { Datastore } from '../../store/datastore.js';
+import { markLaterRemoved } from '../../store/later-removed.js';
 import { sidecarPath } from '../../store/layout.js';
 import { forgetManifest, readManifest } from '../../store/manifests.js';
 import { MOST_SIDECAR_BYTES, readSidecar } from '../../store/sidecars.js';
@@ -18,8 +19,13 @@ import { withStore } from '../open-store.js';
 export async function run(context: Context, names: readonly string[]): Promise<ExitStatus> {
   return await withStore(context, async (store) => {
     const chosen = await findBackups(store.root, names, 'forgotten');
-    await withGuestLocks(store, chosen, async () => {
+    await withGuestLocks(store, chosen, async (session) => {
       for (const ref of chosen) await requireUnprotected(context, store, ref);
+      const guests = new Map(chosen.map((ref) => [formatGuest(ref), ref]));
+      for (const [name, guest] of guests) {
+        const going = chosen.filter((ref) => formatGuest(ref) === name);
+        await markLaterRemoved(store, session, guest, going);
+      }
       for (const ref of chosen) await forgetManifest(store.fs, store.root, ref);
     });
     const ids = chosen.map(formatBackupId);
