@@ -12,6 +12,7 @@ export type DamageKind =
   | 'read-error'
   | 'manifest'
   | 'sidecar'
+  | 'fossils'
   | 'map-page'
   | 'missing-chunk';
 

@@ -13,6 +13,7 @@ import { createExecutor, type Executor } from '../../pipeline/executor.js';
 import { formatBackupId, resolveBackup } from '../../store/backup-id.js';
 import type { ContainerReader } from '../../store/container-reader.js';
 import type { Datastore } from '../../store/datastore.js';
+import { readRecord, recordPath } from '../../store/gc/pack-state.js';
 import { type PackId, packPath, sidecarPath } from '../../store/layout.js';
 import { type DamagedManifest, listManifests, type ManifestList, type StoredManifest } from '../../store/manifests.js';
 import { readSidecar } from '../../store/sidecars.js';
@@ -104,6 +105,7 @@ class DatastoreVerifier {
     this.#missingPacks = new MissingPacks(this.#store.root, this.#damage, new Set(present));
     await this.#verifyPacks(this.#packsOf(wanted.entries, present));
     for (const damaged of wanted.damaged) this.#recordManifest(damaged);
+    await this.#verifyFossils();
     const ensureChecked = async ({ header }: ContainerReader) => await this.#verifyPack(toHex(header.containerId));
     const places = new GoodPlaces(this.#chunks, this.#damage, this.#damagedPlaces, ensureChecked);
     const maps = new MapVerifier(this.#chunks, places, this.#damage, this.#checked);
@@ -143,6 +145,18 @@ class DatastoreVerifier {
     const record = this.#damage.add({ file: path, ...wholeFile(path), kind: 'manifest', problem: error.message });
     this.#damage.touch(record, formatBackupId(ref), undefined);
     if (error instanceof FailedError) this.#refused.set(record, error);
+  }
+
+  /** No backup needs gc's record; but while it is damaged, backups store everything anew. */
+  async #verifyFossils(): Promise<void> {
+    try {
+      await readRecord(this.#store.root);
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+      const file = recordPath(this.#store.root);
+      const record = this.#damage.add({ file, ...wholeFile(file), kind: 'fossils', problem: error.message });
+      if (error instanceof FailedError) this.#refused.set(record, error);
+    }
   }
 
   /** All packs, or those that the wanted backups name and that are there. */

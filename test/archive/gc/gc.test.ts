@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openDatastoreVault } from '#vmar/src/archive/datastore-vault.js';
 import { collectGarbage, type GcOptions, type GcReport } from '#vmar/src/archive/gc/collect.js';
+import type { VerifyReport } from '#vmar/src/archive/verify/damage.js';
+import { verifyDatastore } from '#vmar/src/archive/verify/verify-datastore.js';
 import { parseBackupId } from '#vmar/src/store/backup-id.js';
 import { packPath } from '#vmar/src/store/layout.js';
 import { forgetManifest } from '#vmar/src/store/manifests.js';
@@ -26,6 +28,15 @@ async function gc(world: World, options: Partial<GcOptions> = {}): Promise<GcRep
   const store = await world.open();
   try {
     return await collectGarbage(store, { mostUnused: 0.1, isDryRun: false, workers: 0, ...options });
+  } finally {
+    await store.close();
+  }
+}
+
+async function verify(world: World): Promise<VerifyReport> {
+  const store = await world.open();
+  try {
+    return await verifyDatastore(store, { mode: 'full', portable: false, workers: 0 });
   } finally {
     await store.close();
   }
@@ -267,7 +278,15 @@ describe('damage', () => {
     await gc(world);
     const path = join(world.root, 'state', 'fossils');
     expect(existsSync(path)).toBe(true);
-    writeFileSync(path, readFileSync(path).subarray(1));
+    const record = readFileSync(path);
+    for (const at of [0, 12, 80, record.length - 1]) {
+      const flipped = Buffer.from(record);
+      flipped[at]! ^= 1;
+      writeFileSync(path, flipped);
+      const { damage } = await verify(world);
+      expect(damage.map(({ kind, file }) => [kind, file])).toEqual([['fossils', path]]);
+    }
+    writeFileSync(path, record.subarray(1));
     const next = nightWith('200', 3, nights[3]!.disks);
     const { disks } = await world.backup('200', next.disks, next.timeSeconds);
     expect(disks[0]!.newBytes).toBeGreaterThan(0);
