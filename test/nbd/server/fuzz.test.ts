@@ -19,7 +19,7 @@ const directory = scratchDirectory();
 const path = `${directory}/socket`;
 const MIB = 1 << 20;
 const SESSIONS = 300;
-const seed = Number(process.env['VMAR_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const seed = Number(process.env.VMAR_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 let server: NbdServer;
 
 beforeAll(async () => {

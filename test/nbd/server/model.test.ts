@@ -14,7 +14,7 @@ import { RawClient, request, type Wanted } from './raw-client.js';
 import { serving } from './serving.js';
 
 const { serve, directory } = serving();
-const seed = Number(process.env['VMAR_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const seed = Number(process.env.VMAR_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** Each connection has a part of the disk to itself: what overlaps in flight has no defined outcome. */
 const PART_BYTES = 1_500_007;
 const CONNECTIONS = 4;
