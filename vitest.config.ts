@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 // Tests import the built product through the package's own `#vmar/*` map, so that worker threads, generated modules
@@ -8,5 +9,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: 'forks',
+    // Half of them wait for programs: on two cores one at a time would take twice as long.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
   },
 });

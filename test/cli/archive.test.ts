@@ -108,16 +108,20 @@ describe('archives on the command line', () => {
     expect((await bench.run(['verify', 'text.vmar'], { env })).status).not.toBe(0);
   });
 
-  it.each(['x.vma', '/x/y.vma.zst', 'x.vma.gz', 'x.vma.lzo'])('of other programs are for later: %s', async (name) => {
-    for (const words of [
-      ['show', name],
-      ['verify', name],
-      ['restore', name, '--to', 'o'],
-      ['diff', name, name],
-    ]) {
-      expect(await bench.error(words, { env })).toMatchObject({ exit: 1, code: 'not-yet' });
-    }
-  });
+  it.each(['x.vma', '/x/y.vma.zst', 'x.vma.gz', 'x.vma.lzo'])(
+    'of Proxmox can only be restored or imported: %s',
+    async (name) => {
+      for (const words of [
+        ['show', name],
+        ['verify', name],
+        ['diff', name, name],
+      ]) {
+        const advice = expect.stringContaining('vmar import');
+        expect(await bench.error(words, { env })).toMatchObject({ exit: 1, code: 'foreign-archive', advice });
+      }
+      expect(await bench.error(['restore', name, '--to', 'o'], { env })).toMatchObject({ exit: 4 });
+    },
+  );
 
   it('can be compared', async () => {
     mixedImage(bench.path('b.raw'));
