@@ -88,7 +88,7 @@ sub backup_vm_query_incremental {
 sub backup_vm {
     my ($self, $vmid, $guest_config, $volumes, $info) = @_;
     my $job = $self->{job};
-    my $configs = File::Temp->newdir('vmar-XXXXXXXX', TMPDIR => 1);
+    my $configs = File::Temp->newdir('vmar-' . 'X' x 8, TMPDIR => 1);
     my @words = ('backup', $self->_id($job->{archive}), '--time', epoch_of($job->{archive}), '--discard-source');
     $words[1] =~ s{/[^/]+\z}{};
     push @words, '--config', _config_file($configs, GUEST_CONFIG, $guest_config);
