@@ -9,6 +9,7 @@ import { BufferPool } from '../../src/base/buffer-pool.js';
 import { divideUp } from '../../src/base/checked.js';
 import { BugError, FailedError, UsageError } from '../../src/base/errors.js';
 import { InTurn } from '../../src/base/in-turn.js';
+import { StepChain } from '../../src/base/step-chain.js';
 import {
   type BackupDescription,
   type DiskCounts,
@@ -49,14 +50,17 @@ class TarSink implements DumpSink {
   /** Of all entries. */
   #mtime = new Date(0);
   #disks: Disk[] = [];
-  #failure: { readonly error: unknown } | undefined;
   #isEnded = false;
-  /** One entry after another; never rejects. */
-  #chain: Promise<void> = Promise.resolve();
+  /** One entry after another. */
+  readonly #chain = new StepChain((error) => {
+    this.#pool.fail(error);
+    // Whoever waits for room in it is not to wait for ever.
+    this.#tar.destroy();
+  });
 
   constructor(output: SinkOutput) {
     this.#output = output;
-    this.#written = this.#writeAll().catch((error: unknown) => this.#fail(error));
+    this.#written = this.#writeAll().catch((error: unknown) => this.#chain.fail(error));
   }
 
   /** What the tar becomes goes to the output as it comes; entries wait while it does. */
@@ -81,11 +85,11 @@ class TarSink implements DumpSink {
       configs: configs.map(({ name, content }) => ({ name, sizeBytes: content.byteLength })),
       ...{ labels, notes, isProtected },
     });
-    this.#queue(async () => {
+    this.#chain.add(async () => {
       await this.#put(HEAD_NAME, head);
       for (const { name, content } of configs) await this.#put(configEntryName(name), content);
     });
-    await this.#settled();
+    await this.#chain.settled();
   }
 
   hasParent(): boolean {
@@ -106,7 +110,7 @@ class TarSink implements DumpSink {
       return;
     }
     try {
-      this.#check();
+      this.#chain.check();
       const kept = this.#pool.isLeased(bytes) ? bytes : Uint8Array.from(bytes);
       const { name, counts, inTurn } = this.#disk(disk);
       counts.readBytes += bytes.byteLength;
@@ -118,7 +122,7 @@ class TarSink implements DumpSink {
           this.#pool.release(kept);
         }
       };
-      inTurn.add(cluster, divideUp(bytes.byteLength, PIECE_ALIGNMENT_BYTES), () => this.#queue(step));
+      inTurn.add(cluster, divideUp(bytes.byteLength, PIECE_ALIGNMENT_BYTES), () => this.#chain.add(step));
     } catch (error) {
       this.#pool.release(bytes);
       throw error;
@@ -131,7 +135,7 @@ class TarSink implements DumpSink {
     count: number,
     content: typeof ZERO | typeof SAME_AS_PARENT,
   ): Promise<void> {
-    this.#check();
+    this.#chain.check();
     if (content === SAME_AS_PARENT) throw new UsageError('no-parent', 'a tar has no parent');
     const { sizeBytes, counts, inTurn } = this.#disk(disk);
     const end = Math.min(sizeBytes, (firstCluster + count) * PIECE_ALIGNMENT_BYTES);
@@ -144,14 +148,14 @@ class TarSink implements DumpSink {
   }
 
   async finish(): Promise<DumpResult> {
-    this.#queue(async () => {
+    this.#chain.add(async () => {
       await this.#put(END_NAME, encodeTarEnd({ entries: this.#entries, sha256: this.#sum.copy().digest() }));
       this.#tar.finalize();
       await this.#written;
-      this.#check();
+      this.#chain.check();
       await this.#output.finish();
     });
-    await this.#settled();
+    await this.#chain.settled();
     this.#isEnded = true;
     return { backup: this.#output.name, disks: this.#disks.map(countsOf) };
   }
@@ -159,9 +163,9 @@ class TarSink implements DumpSink {
   async abort(): Promise<void> {
     if (this.#isEnded) return;
     this.#isEnded = true;
-    this.#fail(new FailedError('aborted', 'the archive was given up'));
+    this.#chain.fail(new FailedError('aborted', 'the archive was given up'));
     this.#tar.destroy();
-    await this.#chain;
+    await this.#chain.ended();
     await this.#written;
     await this.#output.abort();
   }
@@ -172,38 +176,11 @@ class TarSink implements DumpSink {
     await new Promise<void>((resolve, reject) => {
       const header = { name, size: content.byteLength, mode: 0o600, mtime: this.#mtime };
       const entry = this.#tar.entry(header, (error) => {
-        if (error) reject(this.#failure?.error ?? error);
+        if (error) reject(this.#chain.failure?.error ?? error);
         else resolve();
       });
       entry.end(content);
     });
-  }
-
-  #queue(step: () => Promise<void>): void {
-    this.#chain = this.#chain
-      .then(async () => {
-        this.#check();
-        await step();
-      })
-      .catch((error: unknown) => this.#fail(error));
-  }
-
-  /** Resolves when all that was queued is in the tar. @throws what failed */
-  async #settled(): Promise<void> {
-    await this.#chain;
-    this.#check();
-  }
-
-  #fail(error: unknown): void {
-    if (this.#failure !== undefined) return;
-    this.#failure = { error };
-    this.#pool.fail(error);
-    // Whoever waits for room in it is not to wait for ever.
-    this.#tar.destroy();
-  }
-
-  #check(): void {
-    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   #disk(index: number): Disk {

@@ -8,6 +8,7 @@ import { BufferPool } from '../../src/base/buffer-pool.js';
 import { divideUp } from '../../src/base/checked.js';
 import { BugError, FailedError, UsageError } from '../../src/base/errors.js';
 import { InTurn } from '../../src/base/in-turn.js';
+import { StepChain } from '../../src/base/step-chain.js';
 import {
   type BackupDescription,
   type DiskCounts,
@@ -51,10 +52,9 @@ export class VmaSink implements DumpSink {
   readonly #pool = new BufferPool(SLOTS, SLOT_BYTES);
   #writer: VmaWriter | undefined;
   #disks: Disk[] = [];
-  #failure: { readonly error: unknown } | undefined;
   #isEnded = false;
-  /** One write after another; never rejects. */
-  #chain: Promise<void> = Promise.resolve();
+  /** One write after another. */
+  readonly #chain = new StepChain((error) => this.#pool.fail(error));
 
   constructor({ output, uuid, isOrdered }: VmaSinkOptions) {
     this.#output = output;
@@ -77,8 +77,8 @@ export class VmaSink implements DumpSink {
       counts: { readBytes: 0, zeroBytes: 0 },
       inTurn: this.#isOrdered || isVmstate(device) ? new InTurn() : undefined,
     }));
-    this.#queue(async () => await this.#output.write(writer.header()));
-    await this.#settled();
+    this.#chain.add(async () => await this.#output.write(writer.header()));
+    await this.#chain.settled();
   }
 
   hasParent(): boolean {
@@ -99,7 +99,7 @@ export class VmaSink implements DumpSink {
       return;
     }
     try {
-      this.#check();
+      this.#chain.check();
       const kept = this.#pool.isLeased(bytes) ? bytes : Uint8Array.from(bytes);
       const { counts } = this.#disk(disk);
       counts.readBytes += bytes.byteLength;
@@ -126,7 +126,7 @@ export class VmaSink implements DumpSink {
     count: number,
     content: typeof ZERO | typeof SAME_AS_PARENT,
   ): Promise<void> {
-    this.#check();
+    this.#chain.check();
     if (content === SAME_AS_PARENT) throw new UsageError('no-parent', 'a .vma archive has no parent');
     const { device, counts } = this.#disk(disk);
     const end = Math.min(device.sizeBytes, (firstCluster + count) * CLUSTER_BYTES);
@@ -134,7 +134,7 @@ export class VmaSink implements DumpSink {
     this.#inTurn(disk, firstCluster, count, async () => {
       for (let i = 0; i < count; i++) await this.#put(disk, firstCluster + i, 'zero');
     });
-    if (count > MANY_CLUSTERS) await this.#settled();
+    if (count > MANY_CLUSTERS) await this.#chain.settled();
   }
 
   async endStream(): Promise<void> {
@@ -142,11 +142,11 @@ export class VmaSink implements DumpSink {
   }
 
   async finish(): Promise<DumpResult> {
-    this.#queue(async () => {
+    this.#chain.add(async () => {
       for (const extent of this.#writer?.end() ?? []) await this.#output.write(extent);
       await this.#output.finish();
     });
-    await this.#settled();
+    await this.#chain.settled();
     this.#isEnded = true;
     return { backup: this.#output.name, disks: this.#disks.map(countsOf) };
   }
@@ -154,48 +154,24 @@ export class VmaSink implements DumpSink {
   async abort(): Promise<void> {
     if (this.#isEnded) return;
     this.#isEnded = true;
-    this.#fail(new FailedError('aborted', 'the archive was given up'));
-    await this.#chain;
+    this.#chain.fail(new FailedError('aborted', 'the archive was given up'));
+    await this.#chain.ended();
     await this.#output.abort();
   }
 
   #inTurn(disk: number, first: number, count: number, step: () => Promise<void>): void {
     const { inTurn } = this.#disk(disk);
-    if (inTurn === undefined) this.#queue(step);
-    else inTurn.add(first, count, () => this.#queue(step));
+    if (inTurn === undefined) this.#chain.add(step);
+    else inTurn.add(first, count, () => this.#chain.add(step));
   }
 
   async #put(disk: number, cluster: number, bytes: Uint8Array | 'zero'): Promise<void> {
     const writer = this.#writer;
-    if (this.#failure !== undefined || writer === undefined) return;
+    if (this.#chain.failure !== undefined || writer === undefined) return;
     for (const extent of writer.cluster(this.#disk(disk).device.id, cluster, bytes)) {
       await this.#output.write(extent);
       writer.recycle(extent);
     }
-  }
-
-  #queue(step: () => Promise<void>): void {
-    this.#chain = this.#chain
-      .then(async () => {
-        this.#check();
-        await step();
-      })
-      .catch((error: unknown) => this.#fail(error));
-  }
-
-  /** Resolves when all that was queued is written. @throws what failed */
-  async #settled(): Promise<void> {
-    await this.#chain;
-    this.#check();
-  }
-
-  #fail(error: unknown): void {
-    this.#failure ??= { error };
-    this.#pool.fail(this.#failure.error);
-  }
-
-  #check(): void {
-    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   #disk(index: number): Disk {

@@ -8,7 +8,8 @@
 import { DamageError, FailedError, UsageError } from '../base/errors.js';
 import type { BlockDevice, BlockExtent } from '../block/device.js';
 import type { DirtyBitmap } from '../block/dirty-bitmap.js';
-import { checkRange, checkWritable } from '../block/range.js';
+import { checkRange } from '../block/range.js';
+import { ReadOnlyDevice } from '../block/read-only-device.js';
 
 export interface DirtyOverParentOptions {
   /** The disk as it is now, where it is dirty. */
@@ -20,17 +21,17 @@ export interface DirtyOverParentOptions {
 }
 
 /** Both devices become its own: `close` closes them. */
-export class DirtyOverParent implements BlockDevice {
-  readonly name: string;
-  readonly lengthBytes: number;
-  readonly alignmentBytes: number;
-  readonly readOnly = true;
+export class DirtyOverParent extends ReadOnlyDevice {
+  override readonly name: string;
+  override readonly lengthBytes: number;
+  override readonly alignmentBytes: number;
   readonly #source: BlockDevice;
   readonly #parent: BlockDevice;
   readonly #dirty: DirtyBitmap;
 
   /** @throws UsageError where the lengths differ */
   constructor({ source, parent, dirty }: DirtyOverParentOptions) {
+    super();
     for (const lengthBytes of [parent.lengthBytes, dirty.lengthBytes]) {
       if (lengthBytes === source.lengthBytes) continue;
       throw new UsageError('bad-parent', 'the disk has another length than what it is compared with', {
@@ -48,7 +49,7 @@ export class DirtyOverParent implements BlockDevice {
   }
 
   /** Rejects with FailedError 'parent-damaged' where the parent does not have the clean bytes any more. */
-  async read(offsetBytes: number, into: Uint8Array): Promise<void> {
+  override async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     checkRange(this, offsetBytes, into.byteLength);
     const end = offsetBytes + into.byteLength;
     const reads: Promise<void>[] = [];
@@ -77,7 +78,7 @@ export class DirtyOverParent implements BlockDevice {
   }
 
   /** As far as dirty and clean do not take turns. What is clean is the parent's: `backed`. */
-  async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
+  override async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
     checkRange(this, offsetBytes, lengthBytes);
     if (lengthBytes === 0) return [];
     const end = offsetBytes + lengthBytes;
@@ -91,21 +92,7 @@ export class DirtyOverParent implements BlockDevice {
     return extents.map((extent) => ({ ...extent, backed: false }));
   }
 
-  async write(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async writeZeroes(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async discard(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async flush(): Promise<void> {}
-
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     try {
       await this.#parent.close();
     } finally {

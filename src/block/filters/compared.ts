@@ -3,17 +3,16 @@
 
 import type { BlockDevice, BlockExtent } from '../device.js';
 import type { DirtyBitmap, DirtyRange } from '../dirty-bitmap.js';
-import { checkWritable } from '../range.js';
+import { ReadOnlyDevice } from '../read-only-device.js';
 
 /**
  * Reads are those of `now`. What `changes` calls clean is compared with `before`, to the byte; holes there are told as
  * data, so that they are read and compared too.
  */
-export class ComparedDevice implements BlockDevice {
-  readonly name: string;
-  readonly lengthBytes: number;
-  readonly alignmentBytes: number;
-  readonly readOnly = true;
+export class ComparedDevice extends ReadOnlyDevice {
+  override readonly name: string;
+  override readonly lengthBytes: number;
+  override readonly alignmentBytes: number;
   /** The first range that differs, of those that were read. */
   difference: DirtyRange | undefined;
 
@@ -23,12 +22,13 @@ export class ComparedDevice implements BlockDevice {
     private readonly before: BlockDevice,
     private readonly changes: DirtyBitmap,
   ) {
+    super();
     this.name = now.name;
     this.lengthBytes = now.lengthBytes;
     this.alignmentBytes = now.alignmentBytes;
   }
 
-  async read(offsetBytes: number, into: Uint8Array): Promise<void> {
+  override async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     await this.now.read(offsetBytes, into);
     for (const { offsetBytes: at, lengthBytes } of this.#clean(offsetBytes, into.byteLength)) {
       const expected = new Uint8Array(lengthBytes);
@@ -47,7 +47,7 @@ export class ComparedDevice implements BlockDevice {
     }
   }
 
-  async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
+  override async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
     const end = offsetBytes + lengthBytes;
     const dirtyAt = this.changes.nextDirty(offsetBytes, end) ?? end;
     if (dirtyAt > offsetBytes) return [{ offsetBytes, lengthBytes: dirtyAt - offsetBytes, state: 'data' }];
@@ -55,22 +55,8 @@ export class ComparedDevice implements BlockDevice {
     return await this.now.blockStatus(offsetBytes, cleanAt - offsetBytes);
   }
 
-  async write(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async writeZeroes(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async discard(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async flush(): Promise<void> {}
-
   /** Closes both. */
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     await this.now.close();
     await this.before.close();
   }

@@ -9,7 +9,8 @@ import { Limiter } from '../../base/bounded-queue.js';
 import { type Log, SILENT } from '../../base/log.js';
 import type { BlockDevice, BlockExtent } from '../device.js';
 import { DirtyBitmap, type DirtyRange } from '../dirty-bitmap.js';
-import { checkRange, checkWritable } from '../range.js';
+import { checkRange } from '../range.js';
+import { ReadOnlyDevice } from '../read-only-device.js';
 
 /** Copy-before-write goes by these; a smaller range is not given up by itself. */
 const GRANULE_BYTES = 65536;
@@ -23,11 +24,10 @@ export interface ReadOnceOptions {
   readonly onUse?: () => void;
 }
 
-export class ReadOnceDevice implements BlockDevice {
-  readonly name: string;
-  readonly lengthBytes: number;
-  readonly alignmentBytes: number;
-  readonly readOnly = true;
+export class ReadOnceDevice extends ReadOnlyDevice {
+  override readonly name: string;
+  override readonly lengthBytes: number;
+  override readonly alignmentBytes: number;
   readonly #below: BlockDevice;
   readonly #log: Log;
   readonly #leastAskedBytes: number;
@@ -40,6 +40,7 @@ export class ReadOnceDevice implements BlockDevice {
   #closed = false;
 
   constructor(below: BlockDevice, options: ReadOnceOptions = {}) {
+    super();
     this.name = below.name;
     this.lengthBytes = below.lengthBytes;
     this.alignmentBytes = below.alignmentBytes;
@@ -50,7 +51,7 @@ export class ReadOnceDevice implements BlockDevice {
     this.#zero = new DirtyBitmap(below.lengthBytes, GRANULE_BYTES);
   }
 
-  async read(offsetBytes: number, into: Uint8Array): Promise<void> {
+  override async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     checkRange(this, offsetBytes, into.byteLength);
     this.#use();
     const end = offsetBytes + into.byteLength;
@@ -66,7 +67,7 @@ export class ReadOnceDevice implements BlockDevice {
     this.giveUp({ offsetBytes, lengthBytes: into.byteLength });
   }
 
-  async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
+  override async blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
     checkRange(this, offsetBytes, lengthBytes);
     if (lengthBytes === 0) return [];
     this.#use();
@@ -120,22 +121,8 @@ export class ReadOnceDevice implements BlockDevice {
     onUse?.();
   }
 
-  async write(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async writeZeroes(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async discard(): Promise<void> {
-    checkWritable(this);
-  }
-
-  async flush(): Promise<void> {}
-
   /** Closes what is below. */
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     this.#closed = true;
     await Promise.all(this.#underWay);
     await this.#below.close();
