@@ -3,6 +3,7 @@
 // filter out of the graph, while the device is in use.
 
 import type { BlockNode } from '../block/block-node.js';
+import { claim } from '../block/claims.js';
 import type { BlockDevice } from '../block/device.js';
 import { AllocTrack, type AllocTrackOptions } from '../block/filters/alloc-track.js';
 import { StreamJob, type StreamJobOptions } from './stream-job.js';
@@ -25,6 +26,16 @@ export class NodeStreamJob extends StreamJob {
     super({ yieldTo: () => options.node.whenIdle(), ...options, target: options.filter });
     this.#node = options.node;
     this.#filter = options.filter;
+  }
+
+  /** Guests may write meanwhile, and others read; nobody else may fill or replace the content. */
+  protected override async run(): Promise<void> {
+    const held = claim(this.#node, this.id, ['write-unchanged'], ['consistent-read', 'write']);
+    try {
+      await super.run();
+    } finally {
+      held.release();
+    }
   }
 
   protected override async prepare(): Promise<void> {

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { type Clock, ManualClock, REAL_CLOCK } from '#vmar/src/base/clock.js';
 import { DamageError, FailedError } from '#vmar/src/base/errors.js';
 import { BlockNode } from '#vmar/src/block/block-node.js';
+import { claim } from '#vmar/src/block/claims.js';
 import type { AllocTrack } from '#vmar/src/block/filters/alloc-track.js';
 import type { StreamJob, StreamJobOptions } from '#vmar/src/jobs/stream-job.js';
 import { insertBacking, NodeStreamJob } from '#vmar/src/jobs/stream-node.js';
@@ -105,6 +106,21 @@ describe('a stream', () => {
     next.start();
     await next.finished;
     await expectFilled(made);
+  });
+
+  it('is the only one that fills its device, and lets go of it when it has ended', async () => {
+    const made = await bench({ speedBytesPerSecond: MIB });
+    const { node, filter } = made;
+    made.job.start();
+    await until(() => made.filter.held.dirtyBytes > 0);
+    const second = new NodeStreamJob({ node, filter, clock: REAL_CLOCK });
+    second.start();
+    await expect(second.finished).rejects.toMatchObject({ code: 'device-claimed' });
+    expect(() => claim(node, 'a mirror', ['write'], ['consistent-read'])).toThrow('write-unchanged');
+    made.job.setSpeed(0);
+    await made.job.finished;
+    await expectFilled(made);
+    claim(node, 'a mirror', ['write'], ['consistent-read']).release();
   });
 
   it('keeps to its speed; holes are free', async () => {
