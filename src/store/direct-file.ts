@@ -2,7 +2,8 @@
 // A StoreFile that goes past the page cache (O_DIRECT): packs are large and not read back soon, and writing them through
 // the cache costs several times the processor time and pushes everything else out of it.
 //
-// What is written is copied into blocks of aligned memory; full blocks are written by the thread pool, several at once.
+// What is written is copied into blocks of aligned memory. The thread pool writes all that wait in one call, one call at a
+// time: writes that lengthen a file exclude each other in the kernel, and threads that wait for that burn the processor.
 // What does not fill a whole disk block goes through the plain descriptor, at `fsync` or `close`. The plain descriptor is
 // also what remains where the file system refuses (EINVAL).
 
@@ -15,7 +16,13 @@ import { giveBlock, STAGING_BYTES, type StagingBlock, takeBlock } from './stagin
 
 /** Logical block size of any disk there is; also the alignment of the memory. */
 const ALIGNMENT = 4096;
-const MOST_IN_FLIGHT = 8;
+/** Blocks that wait or are being written. */
+const MOST_QUEUED = 8;
+
+interface FilledBlock {
+  readonly block: StagingBlock;
+  readonly lengthBytes: number;
+}
 
 export class DirectFile implements StoreFile {
   readonly path: string;
@@ -25,7 +32,14 @@ export class DirectFile implements StoreFile {
   /** Bytes in `#block`, and where in the file it begins. */
   #used = 0;
   #blockAt = 0;
-  readonly #inFlight = new Set<Promise<void>>();
+  /** Neighbours in the file, the first at `#queueAt`. Only the last may be shorter than a block. */
+  #queue: FilledBlock[] = [];
+  #queueAt = 0;
+  #queued = 0;
+  /** Runs while there is something in the queue; never rejects. */
+  #writing: Promise<void> | undefined;
+  /** Called whenever blocks were written. */
+  #onRoom: (() => void) | undefined;
   #failure: VmarError | undefined;
   #failureTold = false;
   #closed = false;
@@ -55,36 +69,58 @@ export class DirectFile implements StoreFile {
 
   /** Sends the staged block on its way, once there is room. */
   async #send(): Promise<void> {
-    while (this.#inFlight.size >= MOST_IN_FLIGHT) await Promise.race(this.#inFlight);
+    while (this.#queued >= MOST_QUEUED) {
+      await new Promise<void>((resolve) => {
+        this.#onRoom = resolve;
+      });
+    }
     this.#check();
-    const block = this.#block!;
+    this.#queue.push({ block: this.#block!, lengthBytes: this.#used });
+    this.#queued++;
     this.#block = undefined;
-    const writing = this.#writeBlock(block, this.#used, this.#blockAt).finally(() => {
-      giveBlock(block);
-      this.#inFlight.delete(writing);
-    });
-    this.#inFlight.add(writing);
     this.#blockAt += this.#used;
     this.#used = 0;
+    this.#writing ??= this.#writeQueue();
   }
 
-  /** Never rejects: a failure is kept, for whoever calls next. */
-  async #writeBlock(block: StagingBlock, lengthBytes: number, offsetBytes: number): Promise<void> {
+  async #writeQueue(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const filled = this.#queue;
+      const at = this.#queueAt;
+      this.#queue = [];
+      for (const { lengthBytes } of filled) this.#queueAt += lengthBytes;
+      await this.#writeBlocks(filled, at);
+      for (const { block } of filled) giveBlock(block);
+      this.#queued -= filled.length;
+      this.#onRoom?.();
+    }
+    this.#writing = undefined;
+  }
+
+  /** Never rejects: a failure is kept, for whoever calls next. After one, nothing more is written. */
+  async #writeBlocks(filled: readonly FilledBlock[], offsetBytes: number): Promise<void> {
+    if (this.#failure !== undefined) return;
     try {
-      const whole = lengthBytes - (lengthBytes % ALIGNMENT);
-      const done = await this.#writeDirect(block.subarray(0, whole), offsetBytes);
-      await writeFully(this.#plain, block.subarray(done, lengthBytes), offsetBytes + done);
+      const whole = filled.map(({ block, lengthBytes }) => block.subarray(0, lengthBytes - (lengthBytes % ALIGNMENT)));
+      let done = await this.#writeDirect(whole, offsetBytes);
+      let at = offsetBytes;
+      for (const { block, lengthBytes } of filled) {
+        const skip = Math.min(done, lengthBytes);
+        if (skip < lengthBytes) await writeFully(this.#plain, block.subarray(skip, lengthBytes), at + skip);
+        done -= skip;
+        at += lengthBytes;
+      }
     } catch (error) {
       this.#failure ??= storeFailure(error, 'write', this.path);
     }
   }
 
   /** How many bytes went past the cache: all, or fewer where the file system refuses or a write came up short. */
-  async #writeDirect(bytes: Uint8Array, offsetBytes: number): Promise<number> {
+  async #writeDirect(pieces: readonly Uint8Array[], offsetBytes: number): Promise<number> {
     const direct = this.#direct;
-    if (direct === undefined || bytes.byteLength === 0) return 0;
+    if (direct === undefined || pieces[0]!.byteLength === 0) return 0;
     try {
-      const { bytesWritten } = await direct.write(bytes, 0, bytes.byteLength, offsetBytes);
+      const { bytesWritten } = await direct.writev(pieces, offsetBytes);
       return bytesWritten;
     } catch (error) {
       if (systemCode(error) !== 'EINVAL') throw error;
@@ -95,7 +131,7 @@ export class DirectFile implements StoreFile {
   /** Writes what is staged; afterwards the file is as long as it should be, or a failure is kept. */
   async #drain(): Promise<void> {
     if (this.#used > 0 && this.#failure === undefined) await this.#send().catch(() => undefined);
-    await Promise.all(this.#inFlight);
+    await this.#writing;
   }
 
   async fsync(): Promise<void> {
