@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The envelope around the superblock, a manifest and a sidecar (SPEC.md §6).
+// The envelope around the superblock, manifests, sidecars and the messages in state/ (SPEC.md §6).
 
 import { asBuffer, bytesEqual } from '../../src/base/bytes.js';
 import { checkFeatures, type FeatureSet, newerVersion } from './features.js';
@@ -11,8 +11,8 @@ export const ENVELOPE_HEADER_BYTES = 40;
 const VERSION = 1;
 const MAGIC_BYTES = 8;
 
-/** Superblock, manifest, sidecar. */
-export type EnvelopeMagic = 'VMARSTOR' | 'VMARMANI' | 'VMARSIDE';
+/** Superblock, manifest, sidecar, verify history, damage list. */
+export type EnvelopeMagic = 'VMARSTOR' | 'VMARMANI' | 'VMARSIDE' | 'VMARVERI' | 'VMARDAMG';
 /** 'manifest' for manifests and sidecars, 'seal' for all else. */
 export type EnvelopeContext = 'manifest' | 'seal';
 
@@ -20,6 +20,8 @@ const NAMES: Readonly<Record<EnvelopeMagic, string>> = {
   VMARSTOR: 'superblock',
   VMARMANI: 'manifest',
   VMARSIDE: 'sidecar',
+  VMARVERI: 'verify history',
+  VMARDAMG: 'damage list',
 };
 
 export interface Envelope {
@@ -82,7 +84,7 @@ export function decodeEnvelope(
   object: string,
 ): Envelope {
   const name = NAMES[magic];
-  const refuse = refusalOf(`${name}-damaged`, { object, offsetBytes: 0 });
+  const refuse = refusalOf(`${name.replace(' ', '-')}-damaged`, { object, offsetBytes: 0 });
   checkLength(bytes, ENVELOPE_OVERHEAD_BYTES, `the ${name}`, refuse);
   const buffer = asBuffer(bytes);
   if (buffer.toString('latin1', 0, MAGIC_BYTES) !== magic) throw refuse(`this is not a ${name}`);

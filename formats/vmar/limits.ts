@@ -25,6 +25,8 @@ export const MAX_PACK_BYTES = 2 ** 32;
 export const MAX_DISKS = 254;
 export const MAX_CONFIGS = 1024;
 export const MAX_LABELS = 1024;
+/** Of packs, of backups, of what is touched: in the verify history and the damage list. */
+export const MAX_STATE_ENTRIES = 1 << 20;
 /** Of disks, and of anything else that is counted in bytes. */
 export const MAX_SIZE_BYTES = Number.MAX_SAFE_INTEGER;
 

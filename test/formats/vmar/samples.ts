@@ -2,6 +2,7 @@
 // One value of each layout, with every field filled and told apart; the golden files hold their bytes.
 
 import type { ContainerHeader } from '#vmar/formats/vmar/container-header.js';
+import type { DamageListFields } from '#vmar/formats/vmar/damage-list.js';
 import type { Extent } from '#vmar/formats/vmar/extent.js';
 import { NO_FEATURES } from '#vmar/formats/vmar/features.js';
 import type { HashName } from '#vmar/formats/vmar/hash.js';
@@ -22,6 +23,7 @@ import {
   type TableFrame,
   tableBytes,
 } from '#vmar/formats/vmar/trailer.js';
+import type { VerifyHistoryFields } from '#vmar/formats/vmar/verify-history.js';
 
 export const HASHES: readonly HashName[] = ['blake3', 'sha256'];
 
@@ -229,5 +231,62 @@ export function sidecarSample(): Sidecar {
     ]),
     notes: 'before the upgrade\n',
     isProtected: true,
+  };
+}
+
+export function historySample(): VerifyHistoryFields {
+  return {
+    backups: [
+      { backup: 'north/vm/100/2026-11-21T02:00:00Z', manifestDigest: counting(0x60, 32), followedMillis: 0 },
+      { backup: 'vm/100/2026-11-21T02:00:00Z', manifestDigest: counting(0x61, 32), followedMillis: 1_795_226_400_250 },
+      { backup: 'vm/büro/2026-11-21T02:00:00Z', manifestDigest: counting(0x62, 32), followedMillis: 1 },
+    ],
+    packs: [
+      { packId: counting(0, 16), readMillis: 1_795_226_400_250, neededBy: [{ first: 0, count: 3 }] },
+      {
+        ...{ packId: counting(1, 16), readMillis: 0 },
+        neededBy: [
+          { first: 0, count: 1 },
+          { first: 2, count: 1 },
+        ],
+      },
+      { packId: counting(2, 16), readMillis: 5, neededBy: [] },
+    ],
+  };
+}
+
+export function damageSample(): DamageListFields {
+  const none = { isWhole: false, isGone: false, isMet: false, frames: [], chunks: new Uint8Array(0), touches: [] };
+  const times = { sinceMillis: 1_795_226_400_250, seenMillis: 1_795_312_800_000 };
+  return {
+    touched: ['vm/100/2026-11-21T02:00:00Z:scsi0', 'vm/100/2026-11-22T02:00:00Z', 'vm/100/2026-11-22T02:00:00Z:scsi0'],
+    packs: [
+      {
+        ...none,
+        ...times,
+        packId: new Uint8Array(16),
+        places: 1,
+        problem: 'nowhere',
+        touches: [{ first: 1, count: 2 }],
+      },
+      {
+        ...{ ...none, ...times, packId: counting(1, 16), places: 3, problem: 'a frame does not match its seal' },
+        ...{ frames: [3, 4, 70000], chunks: Uint8Array.from([...counting(2, 32), ...counting(3, 32)]) },
+        touches: [
+          { first: 0, count: 1 },
+          { first: 2, count: 1 },
+        ],
+      },
+      {
+        ...none,
+        ...times,
+        packId: counting(2, 16),
+        places: 1,
+        problem: 'gone',
+        isWhole: true,
+        isGone: true,
+        isMet: true,
+      },
+    ],
   };
 }
