@@ -13,11 +13,6 @@ export function defineHousekeeping(program: Command, action: Action): void {
   action(protect, () => import('./commands/protect.js'), all);
   definePrune(program, action);
   defineGc(program, action);
-  const status = program.command('status').description('print of each guest how old its last good backup is');
-  status
-    .argument('[guest...]', 'only these (default: all)')
-    .option('--max-age <span>', 'exit with 1 if that of any guest is older: 90min, 26h, 30d');
-  action(status, () => import('./commands/status.js'), all);
 }
 
 function definePrune(program: Command, action: Action): void {

@@ -3,6 +3,7 @@
 
 import type { Command } from 'commander';
 import { defineHousekeeping } from './grammar-housekeeping.js';
+import { defineSeeing } from './grammar-seeing.js';
 import type { Action } from './program.js';
 
 export function defineCommands(program: Command, action: Action): void {
@@ -28,6 +29,7 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
   defineImport(program, action);
   defineExport(program, action);
   defineHousekeeping(program, action);
+  defineSeeing(program, action);
 }
 
 /** Without --live it is `vmar restore`. */

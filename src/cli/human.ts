@@ -30,6 +30,11 @@ export function humanDuration(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
 }
 
+/** "12.5×"; "-" where nothing can be said. */
+export function humanRatio(ratio: number | undefined): string {
+  return ratio === undefined ? '-' : `${ratio < 100 ? ratio.toFixed(1) : Math.round(ratio)}×`;
+}
+
 /** How long ago: "12 min", "26 h 05 min", "3 days" */
 export function humanAge(seconds: number): string {
   const minutes = Math.floor(seconds / 60);
