@@ -33,6 +33,8 @@ export class DiskIntake {
   #map: MapBuilder | undefined;
   #stream: StreamIds | undefined;
   #sizeBytes: number | undefined;
+  /** Of the parent's map. */
+  #damage: DamageError | undefined;
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -96,6 +98,7 @@ export class DiskIntake {
 
   async setParentRange(first: number, count: number): Promise<void> {
     const { parent } = this;
+    if (this.#damage !== undefined) throw this.#damage;
     if (this.#map === undefined || parent === undefined) {
       throw new UsageError('no-parent', `disk ${this.name} has no parent to be the same as`, { object: this.name });
     }
@@ -115,6 +118,7 @@ export class DiskIntake {
     } catch (error) {
       if (!(error instanceof DamageError)) throw error;
       this.parent = undefined;
+      this.#damage = error;
     }
     return pages;
   }

@@ -2,7 +2,7 @@
 // What a sink knows of a backup when its last cluster is in, as the manifest will say it.
 
 import type { ManifestDisk } from '../../formats/vmar/manifest.js';
-import type { BackupDescription } from '../plugin-api.js';
+import { type BackupDescription, PARENT_UNUSABLE } from '../plugin-api.js';
 import type { DiskIntake } from './disk-intake.js';
 import type { ManifestDraft, Vault } from './vault.js';
 
@@ -46,6 +46,8 @@ function draftDisk(
   mapRoot: Uint8Array,
 ): ManifestDisk {
   const { name, sizeBytes, ...counts } = disk.counts();
-  const { kind, bitmapName = '', fullReason = '', forceShared = false } = backup.disks[index]!;
+  const { kind, bitmapName = '', restsOnParent, forceShared = false, ...described } = backup.disks[index]!;
+  const isRead = restsOnParent === true && disk.parent === undefined;
+  const fullReason = isRead ? PARENT_UNUSABLE : (described.fullReason ?? '');
   return { name, kind, sizeBytes, clusterSizeBytes, mapRoot, bitmapName, fullReason, forceShared, ...counts };
 }

@@ -15,10 +15,11 @@ export async function previousBitmaps(
   store: Datastore,
   guest: GuestRef,
   disks: readonly GuestDisk[],
+  distrust: string | undefined,
 ): Promise<NonNullable<SnapshotWish['bitmaps']>> {
   // No part of it holds a colon, so no guest's prefix begins another's.
   const prefix = `vmar:${toHex(store.superblock.storeUuid)}:${formatGuest(guest)}:`;
-  const parent = await readParent(store, guest);
+  const parent = await readParent(store, guest, distrust);
   const previous = new Map<string, BitmapWish>();
   if (parent !== undefined) {
     for (const disk of disks)
@@ -31,9 +32,14 @@ export async function previousBitmaps(
 }
 
 /** Undefined: it is the guest's first backup. A text: why the latest is of no use. */
-async function readParent(store: Datastore, guest: GuestRef): Promise<Manifest | string | undefined> {
+async function readParent(
+  store: Datastore,
+  guest: GuestRef,
+  distrust: string | undefined,
+): Promise<Manifest | string | undefined> {
   const latest = await latestBackup(store.root, guest);
   if (latest === undefined) return undefined;
+  if (distrust !== undefined) return `the last backup, ${formatBackupId(latest)}, is damaged: ${distrust}`;
   try {
     return (await readManifest(store.root, latest)).manifest;
   } catch (error) {
