@@ -28,7 +28,13 @@ export interface DiskDescription {
   /** Why it is read in full although a bitmap was asked for. */
   readonly fullReason?: string;
   readonly forceShared?: boolean;
+  /** What did not change is to come from the parent, if that can be used; where it cannot, that is why all is read. */
+  readonly restsOnParent?: boolean;
 }
+
+/** The reason for a full read that comes out only when the sink begins. */
+export const PARENT_UNUSABLE =
+  'the last backup cannot be used: what it rests on is damaged, gone, or not yet sorted by gc';
 
 export interface BackupDescription {
   /** "" for none. */
@@ -161,6 +167,18 @@ export interface GuestSurvey {
   readonly disks: readonly GuestDisk[];
   /** What of the guest is not backed up, and why. */
   readonly skipped: readonly { readonly name: string; readonly reason: string }[];
+  /** What of the guest is in none of its disks. */
+  readonly outside: readonly OutsideState[];
+  /** What the guest is besides, as far as it can be known; to be kept as a configuration file. */
+  readonly facts: { readonly name: string; readonly content: Uint8Array };
+}
+
+export interface OutsideState {
+  /** `host-tpm`: a TPM that is the host's own, whose state nobody can keep. */
+  readonly kind: 'firmware-variables' | 'tpm' | 'host-tpm';
+  readonly name: string;
+  /** As QEMU names it, where it does. */
+  readonly path?: string;
 }
 
 /** What a disk's bitmap must be to rest an incremental backup on it, or why there is none. */

@@ -4,6 +4,7 @@
 import { UsageError } from '../../src/base/errors.js';
 import type { BlockNodeInfo, DriveInfo, Monitor } from '../../src/plugin-api.js';
 import { isOurs } from './names.js';
+import { isFirmware } from './outside.js';
 
 /** How the filter gets between the disk's user and its image. */
 export type Insertion =
@@ -59,7 +60,7 @@ function fromDrive(drive: DriveInfo): Candidate {
   if (inserted === undefined) return { name, reason: drive.removable ? 'an empty removable drive' : 'an empty drive' };
   if (drive.removable) return { name, reason: 'a removable drive (CD-ROM, floppy)' };
   if (qdev === undefined) return { name, reason: 'no device of the guest uses it' };
-  if (/system\.flash\d+$/.test(qdev)) return { name, reason: 'firmware or its variables, not a disk' };
+  if (isFirmware(drive)) return { name, reason: inserted.readOnly ? 'firmware' : 'variables of the firmware' };
   if (inserted.readOnly) return { name, reason: 'read-only' };
   const qomPath = qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}`;
   const disk = { name, sizeBytes: inserted.sizeBytes, node: inserted, insertion: { kind: 'device' as const, qomPath } };

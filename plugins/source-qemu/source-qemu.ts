@@ -16,7 +16,9 @@ import type {
   WindowReport,
 } from '../../src/plugin-api.js';
 import { type DiskChoice, type FoundDisks, findDisks } from './find-disks.js';
+import { FACTS_NAME, guestFacts } from './guest-facts.js';
 import { refuseUnsafe } from './iothreads.js';
+import { findOutside } from './outside.js';
 import { takeSnapshot } from './snapshot.js';
 import { sweepDead } from './sweep.js';
 
@@ -78,6 +80,8 @@ class QemuSource implements GuestSource {
       return {
         disks: found.disks.map(({ name, sizeBytes }) => ({ name, sizeBytes })),
         skipped: found.skipped,
+        outside: await findOutside(monitor),
+        facts: { name: FACTS_NAME, content: await guestFacts(monitor) },
         ...(await identity(monitor)),
       };
     } finally {

@@ -3,17 +3,30 @@
 
 import type { BackupJobDisk } from '../jobs/backup-job.js';
 import type { Executor } from '../pipeline/executor.js';
-import type { BackupDescription, DumpSink, SnapshotOutcome } from '../plugin-api.js';
+import type { BackupDescription, DumpSink, GuestSurvey, OutsideState, SnapshotOutcome } from '../plugin-api.js';
 import type { Datastore } from '../store/datastore.js';
 import type { BackupWish } from './backup-wish.js';
 import type { Context } from './context.js';
 import { ChangedExports } from './export-input.js';
 import { type OpenSource, openSources } from './sources.js';
 
+export interface LiveFacts {
+  /** How long the guest stood still; 0: it did not. */
+  readonly pausedMicros: number;
+  readonly consistency: BackupDescription['consistency'];
+  readonly skipped: GuestSurvey['skipped'];
+  /** State outside of its disks that was not kept. */
+  readonly notKept: readonly OutsideState[];
+}
+
 export interface BackupInput {
   /** In the order of `description.disks`. */
   readonly disks: readonly BackupJobDisk[];
   readonly description: Pick<BackupDescription, 'source' | 'consistency' | 'disks' | 'guestName' | 'guestUuid'>;
+  /** Kept besides those that were given, unless one of these has the same name. */
+  readonly configs?: BackupDescription['configs'];
+  /** Of a guest that runs. */
+  readonly live?: LiveFacts;
   /** Told once, before the job runs. */
   startsInto?(sink: DumpSink): void;
   /** After a backup that came off: rejects if something about it is to be told as an error. */

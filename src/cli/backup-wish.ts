@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT
 // What the flags of a backup ask for, checked as far as that goes without opening anything.
 
+import { basename } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import { type GuestRef, requireGuest } from '../store/backup-id.js';
 import { type ExportFlags, type ExportWish, parseExportFlags } from './bitmap-wish.js';
+import { type BlobWish, parseBlobs } from './blobs.js';
 import { type ArchiveWish, parseArchive } from './export-wish.js';
 import { type GuestFlags, type GuestWish, parseGuestFlags } from './guest-wish.js';
 import { parseCount, parseWait, parseWorkers } from './parse-count.js';
 import { type DiskPair, parseDisks } from './parse-disk.js';
 import { parseLabels } from './parse-labels.js';
+import { refuseDuplicates } from './parse-pair.js';
 import { parseSize } from './parse-size.js';
 
 export interface BackupFlags extends GuestFlags, ExportFlags {
   readonly disk?: readonly string[];
   readonly config?: readonly string[];
+  readonly blob?: readonly string[];
   readonly output?: string;
   readonly format?: string;
   readonly speed?: string;
@@ -31,6 +35,7 @@ export interface BackupWish {
   readonly guest: GuestRef;
   readonly disks: readonly DiskPair[];
   readonly configPaths: readonly string[];
+  readonly blobs: readonly BlobWish[];
   readonly target: BackupTarget;
   /** 0 is no limit. */
   readonly speedBytesPerSecond: number;
@@ -54,9 +59,14 @@ export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
   const live = parseGuestFlags(flags);
   const disks = parseDisks(flags.disk ?? [], 'NAME=IMAGE');
   const target = parseTarget(flags.output, flags.format);
+  const configNames = (flags.config ?? []).map((path) => basename(path));
+  const blobs = parseBlobs(flags.blob ?? []);
+  for (const { name } of blobs)
+    refuseDuplicates([...configNames.filter((one) => one === name), name], '--blob', 'name');
   const wish = {
     ...{ guest: requireGuest(guestText), disks, target },
     configPaths: flags.config ?? [],
+    blobs,
     exports: parseExportFlags(flags, disks, target.kind === 'datastore'),
     speedBytesPerSecond: flags.speed === undefined ? 0 : parseSize(flags.speed, '--speed'),
     level: flags.level === undefined ? DEFAULT_LEVEL : parseCount(flags.level, '--level', 1, MOST_LEVEL),

@@ -68,6 +68,11 @@ function defineBackup(program: Command, action: Action): void {
     .option('--disk <name=image>', 'a disk: an image file, a block device or an NBD URI; once for each disk', collect)
     .option('--config <file>', "a configuration file to keep with it, under the file's name; repeatable", collect)
     .option(
+      '--blob <file>',
+      'firmware variables or the state of a TPM, kept as it is; [NAME=]FILE, repeatable',
+      collect,
+    )
+    .option(
       '--output <file>',
       'write FILE.vmar, FILE.vma, into a directory, or to standard output (-), not into the datastore',
     )
@@ -145,7 +150,7 @@ function defineVerify(program: Command, action: Action): void {
 function defineRestore(command: Command): Command {
   return command
     .argument('<backup>', 'the backup')
-    .option('--to <dir>', 'write all disks as NAME.raw and the configuration files there; made if missing')
+    .option('--to <dir>', 'write all disks as NAME.raw, blobs and the configuration files there; made if missing')
     .option('--disk <name=target>', 'write this disk to a file, block device or NBD URI; repeatable', collect)
     .option('--skip <name>', 'with --to: leave this disk out; repeatable', collect)
     .option('--overwrite', 'write over files that exist, and to block devices')

@@ -7,9 +7,9 @@ import { DirtyBitmap } from '../block/dirty-bitmap.js';
 import { ReadOnceDevice } from '../block/filters/read-once.js';
 import type { BackupJobDisk } from '../jobs/backup-job.js';
 import { openNbdDevice } from '../nbd/client/nbd-client.js';
-import type { DumpSink, GuestSnapshot, GuestSurvey, SnapshotDisk } from '../plugin-api.js';
+import type { DumpSink, GuestSnapshot, GuestSource, GuestSurvey, SnapshotDisk } from '../plugin-api.js';
 import { checkFeatures } from '../qmp/features.js';
-import { runGuarded } from '../qmp/guardian.js';
+import { Guardian } from '../qmp/guardian.js';
 import { openMonitor } from '../qmp/open-monitor.js';
 import { formatGuest } from '../store/backup-id.js';
 import type { Datastore } from '../store/datastore.js';
@@ -17,6 +17,7 @@ import type { BackupInput } from './backup-input.js';
 import type { BackupWish } from './backup-wish.js';
 import type { Context } from './context.js';
 import type { GuestWish } from './guest-wish.js';
+import { tellOutside } from './outside-report.js';
 import { Paranoia } from './paranoid.js';
 import { previousBitmaps } from './previous-bitmaps.js';
 
@@ -29,42 +30,79 @@ const EXPORT_CONNECTIONS = 4;
 /** What changed is rarely zero, and rarely much in one place. */
 const LEAST_ASKED_BYTES = 1 << 20;
 
-/** The guest's lock is held, where `store` is given. */
-export async function openGuest(
-  context: Context,
-  wish: BackupWish,
-  live: GuestWish,
-  store: Datastore | undefined,
-  clusterSizeBytes: number,
-  signal: AbortSignal,
-): Promise<BackupInput> {
-  const { address, include, exclude, agentPath, fleeceDirectory = FLEECE_DIRECTORY } = live;
-  const source = createQemuSource(qemuHost(context), {
-    ...{ address, include, exclude, fleeceDirectory },
-    guest: formatGuest(wish.guest),
-    ...(agentPath === undefined ? {} : { agent: { path: agentPath, ...AGENT } }),
-  });
-  const survey = await source.survey();
-  for (const { name, reason } of survey.skipped) context.log.info(`${name} is not backed up: ${reason}`);
-  const bitmaps = store === undefined ? undefined : await previousBitmaps(store, wish.guest, survey.disks);
-  const snapshot = await source.snapshot({
-    ...{ clusterSizeBytes, signal },
-    ...(bitmaps === undefined ? {} : { bitmaps }),
-  });
-  try {
-    const paranoia = live.paranoid && store !== undefined ? await Paranoia.open(store, wish.guest) : undefined;
-    return await asInput(context, survey, snapshot, paranoia, clusterSizeBytes);
-  } catch (error) {
-    await snapshot.end('failed').catch(() => {});
-    throw error;
+/** A guest that is to be backed up; what takes its time to begin has begun. To be ended in any case. */
+export class GuestToBe {
+  readonly #context: Context;
+  readonly #wish: BackupWish;
+  readonly #live: GuestWish;
+  readonly #guardian = Guardian.start(GUARDIAN);
+  readonly #source: GuestSource;
+  #survey: Promise<GuestSurvey> | undefined;
+
+  constructor(context: Context, wish: BackupWish, live: GuestWish) {
+    const { address, include, exclude, agentPath, fleeceDirectory = FLEECE_DIRECTORY } = live;
+    this.#context = context;
+    this.#wish = wish;
+    this.#live = live;
+    this.#source = createQemuSource(qemuHost(context, this.#guardian), {
+      ...{ address, include, exclude, fleeceDirectory },
+      guest: formatGuest(wish.guest),
+      ...(agentPath === undefined ? {} : { agent: { path: agentPath, ...AGENT } }),
+    });
+    // Who waits for another backup of the guest to end is not to meet what that has put into it.
+    if (wish.waitSeconds === 0) this.#look().catch(() => {});
+  }
+
+  #look(): Promise<GuestSurvey> {
+    this.#survey ??= this.#source.survey();
+    return this.#survey;
+  }
+
+  /** The guest's lock is held, where `store` is given. */
+  async open({ store, clusterSizeBytes, distrust }: GuestPlace, signal: AbortSignal): Promise<BackupInput> {
+    const survey = await this.#look();
+    const context = this.#context;
+    for (const { name, reason } of survey.skipped) context.log.info(`${name} is not backed up: ${reason}`);
+    const notKept = await tellOutside(context, survey.outside, this.#wish.blobs);
+    const { guest } = this.#wish;
+    const bitmaps = store === undefined ? undefined : await previousBitmaps(store, guest, survey.disks, distrust);
+    const snapshot = await this.#source.snapshot({
+      ...{ clusterSizeBytes, signal },
+      ...(bitmaps === undefined ? {} : { bitmaps }),
+    });
+    try {
+      const isIncremental = snapshot.disks.some(({ changes }) => changes !== undefined);
+      const isParanoid = this.#live.paranoid && store !== undefined && isIncremental;
+      const paranoia = isParanoid ? await Paranoia.open(store, guest) : undefined;
+      const input = await asInput(context, survey, snapshot, paranoia, clusterSizeBytes);
+      const { pausedMicros, consistency } = snapshot;
+      const { skipped, facts } = survey;
+      return { ...input, configs: [facts], live: { pausedMicros, consistency, skipped, notKept } };
+    } catch (error) {
+      await snapshot.end('failed').catch(() => {});
+      throw error;
+    }
+  }
+
+  /** After a backup, or instead of one. */
+  end(): void {
+    this.#guardian.end();
   }
 }
 
-function qemuHost({ log }: Context): QemuHost {
+/** Where the guest is backed up to. */
+export interface GuestPlace {
+  readonly store: Datastore | undefined;
+  readonly clusterSizeBytes: number;
+  /** Why nothing may rest on the latest backup. */
+  readonly distrust: string | undefined;
+}
+
+function qemuHost({ log }: Context, guardian: Guardian): QemuHost {
   return {
     openMonitor: (address, signal) => openMonitor(address, { signal }),
     checkFeatures,
-    runWindow: (plan, signal) => runGuarded(GUARDIAN, plan, signal),
+    runWindow: (plan, signal) => guardian.run(plan, signal),
     // A QEMU that has gone does not come back with the same snapshot.
     openExport: (uri, options) =>
       openNbdDevice(uri, { ...options, log, readOnly: false, connections: EXPORT_CONNECTIONS, reconnectMillis: 0 }),
@@ -119,8 +157,9 @@ async function asInput(
       ...{ source: 'qemu', consistency },
       ...(survey.guestName === undefined ? {} : { guestName: survey.guestName }),
       ...(survey.guestUuid === undefined ? {} : { guestUuid: survey.guestUuid }),
-      disks: snapshot.disks.map(({ name, sizeBytes, fullReason, bitmapName }) => ({
+      disks: snapshot.disks.map(({ name, sizeBytes, fullReason, bitmapName }, at) => ({
         ...{ name, kind: 'disk' as const, sizeBytes },
+        ...(disks[at]?.sync === undefined ? {} : { restsOnParent: true }),
         ...(fullReason === undefined ? {} : { fullReason }),
         ...(bitmapName === undefined ? {} : { bitmapName }),
       })),
@@ -162,8 +201,6 @@ function freeClean(device: ReadOnceDevice, bitmap: DirtyBitmap): void {
 }
 
 function tell({ log }: Context, snapshot: GuestSnapshot, changes: readonly (DirtyBitmap | undefined)[]): void {
-  const millis = (snapshot.pausedMicros / 1000).toFixed(1);
-  if (snapshot.pausedMicros > 0) log.info(`the guest stood still for ${millis} ms`);
   if (snapshot.notFrozen !== undefined) {
     log.warn(`the file systems were not frozen, so the backup is crash-consistent: ${snapshot.notFrozen}`);
   }

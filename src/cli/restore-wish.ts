@@ -2,7 +2,7 @@
 // What the flags of a restore ask for, and what that means for a given backup: which disks and files go where.
 
 import { join, resolve } from 'node:path';
-import type { Manifest } from '../../formats/vmar/manifest.js';
+import type { Manifest, ManifestDiskKind } from '../../formats/vmar/manifest.js';
 import { findDisk } from '../archive/find-disk.js';
 import { UsageError } from '../base/errors.js';
 import { isNbdUri } from '../nbd/client/nbd-uri.js';
@@ -32,7 +32,9 @@ export interface RestoreWish {
 }
 
 /** What a plan needs to know of a backup, or of an archive of another format. */
-export type Restorable = Pick<Manifest, 'configs'> & { readonly disks: readonly { readonly name: string }[] };
+export type Restorable = Pick<Manifest, 'configs'> & {
+  readonly disks: readonly { readonly name: string; readonly kind?: ManifestDiskKind }[];
+};
 
 export interface RestorePlan {
   readonly disks: readonly { readonly disk: string; readonly target: string }[];
@@ -85,7 +87,11 @@ export function planRestore(manifest: Restorable, wish: RestoreWish): RestorePla
 
 function inDirectory(directory: string | undefined, disks: Restorable['disks']) {
   if (directory === undefined) return [];
-  return disks.map(({ name }) => ({ disk: name, target: join(directory, `${name}.raw`) }));
+  // A blob is a file, not a disk's image.
+  return disks.map(({ name, kind }) => ({
+    disk: name,
+    target: join(directory, kind === 'blob' ? name : `${name}.raw`),
+  }));
 }
 
 function configs(manifest: Restorable, { directory }: RestoreWish): ConfigFile[] {

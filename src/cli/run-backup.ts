@@ -9,13 +9,21 @@ import { createMachine, type Machine } from '../archive/machine.js';
 import { REAL_CLOCK } from '../base/clock.js';
 import { BugError, DamageError, EXIT, type ExitStatus, InterruptedError } from '../base/errors.js';
 import { BackupJob } from '../jobs/backup-job.js';
-import type { BackupDescription, DumpResult, DumpSink, SnapshotOutcome } from '../plugin-api.js';
+import {
+  type BackupDescription,
+  type DumpResult,
+  type DumpSink,
+  PARENT_UNUSABLE,
+  type SnapshotOutcome,
+} from '../plugin-api.js';
 import type { Datastore } from '../store/datastore.js';
-import { type BackupInput, openImages } from './backup-input.js';
+import { type BackupInput, type LiveFacts, openImages } from './backup-input.js';
 import { tellBackup } from './backup-report.js';
 import type { BackupWish } from './backup-wish.js';
+import { checkBlobs, withBlobs } from './blobs.js';
 import type { Context } from './context.js';
 import { archivePath } from './export-wish.js';
+import type { GuestWish } from './guest-wish.js';
 import { openStore } from './open-store.js';
 import { Progress } from './progress.js';
 import { secondsSinceStart } from './seconds.js';
@@ -33,16 +41,21 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
   machine.executor.warmUp();
   try {
     const stop = new AbortController();
-    const work = async (): Promise<DumpResult> => {
-      const sink = await openSink(wish, store, machine, stop.signal);
-      const { live } = wish;
-      const openInput = async () => {
-        const atHand = { store, executor: machine.executor };
-        if (live === undefined) return await openImages(context, wish, atHand, stop.signal);
-        const { openGuest } = await import('./guest-input.js');
-        return await openGuest(context, wish, live, store, clusterSizeBytes, stop.signal);
-      };
-      return await backUp(context, wish, configs, sink, openInput, stop.signal);
+    const atHand = { store, machine, clusterSizeBytes, signal: stop.signal };
+    const work = async (): Promise<Backup> => {
+      await checkBlobs(wish.blobs);
+      if (wish.live === undefined) {
+        const openInput = () => openImages(context, wish, { store, executor: machine.executor }, stop.signal);
+        return await backUp(context, wish, configs, await openSink(wish, atHand), openInput, stop.signal);
+      }
+      try {
+        return await backUpGuest(context, wish, configs, wish.live, atHand, undefined);
+      } catch (error) {
+        if (!(error instanceof DamageError) || store === undefined || wish.live.paranoid) throw error;
+        const where = error.object === undefined ? '' : ` (${error.object})`;
+        context.log.warn(`the last backup is damaged: ${error.message}${where}; all is read instead`);
+        return await backUpGuest(context, wish, configs, wish.live, atHand, error.message);
+      }
     };
     const result = await context.interrupts.during(() => stop.abort(), work);
     tellBackup(context, wish, result, secondsSinceStart());
@@ -53,12 +66,35 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
   }
 }
 
-async function openSink(
+interface AtHand {
+  readonly store: Datastore | undefined;
+  readonly machine: Machine;
+  readonly clusterSizeBytes: number;
+  readonly signal: AbortSignal;
+}
+
+/** `distrust`: why nothing may rest on the guest's latest backup. */
+async function backUpGuest(
+  context: Context,
   wish: BackupWish,
-  store: Datastore | undefined,
-  machine: Machine,
-  signal: AbortSignal,
-): Promise<DumpSink> {
+  configs: Configs,
+  live: GuestWish,
+  atHand: AtHand,
+  distrust: string | undefined,
+): Promise<Backup> {
+  const { GuestToBe } = await import('./guest-input.js');
+  const { store, clusterSizeBytes, signal } = atHand;
+  const guest = new GuestToBe(context, wish, live);
+  try {
+    const sink = await openSink(wish, atHand);
+    const openInput = () => guest.open({ store, clusterSizeBytes, distrust }, signal);
+    return await backUp(context, wish, configs, sink, openInput, signal);
+  } finally {
+    guest.end();
+  }
+}
+
+async function openSink(wish: BackupWish, { store, machine, signal }: AtHand): Promise<DumpSink> {
   const { guest, target, waitSeconds, timeSeconds } = wish;
   if (store !== undefined) {
     return new ArchiveSink(await openDatastoreVault(store, guest, { waitSeconds, signal }), machine);
@@ -74,6 +110,12 @@ async function openSink(
   });
 }
 
+/** Of a backup that came off. */
+export interface Backup extends DumpResult {
+  readonly described: BackupInput['description']['disks'];
+  readonly live?: LiveFacts;
+}
+
 /** Takes the sink: it is finished or aborted. */
 async function backUp(
   context: Context,
@@ -82,21 +124,23 @@ async function backUp(
   sink: DumpSink,
   openInput: () => Promise<BackupInput>,
   signal: AbortSignal,
-): Promise<DumpResult> {
+): Promise<Backup> {
   const progress = new Progress(context.output, 'backing up');
   let input: BackupInput | undefined;
   let outcome: SnapshotOutcome = 'failed';
   let started = false;
   try {
     input = await openInput();
+    input = await withBlobs(context, input, wish.blobs, wish.forceShare || wish.live !== undefined);
     if (signal.aborted) throw new InterruptedError();
     input.startsInto?.(sink);
     const { guest, timeSeconds, labels } = wish;
     const job = new BackupJob({
       ...{ disks: input.disks, sink, clock: REAL_CLOCK, speedBytesPerSecond: wish.speedBytesPerSecond },
       description: {
-        ...{ namespace: guest.namespace, guestId: guest.guestId, timeSeconds, configs, labels },
+        ...{ namespace: guest.namespace, guestId: guest.guestId, timeSeconds, labels },
         ...input.description,
+        configs: joined(configs, input.configs ?? []),
       },
       onProgress: ({ doneBytes }) => progress.setDone(doneBytes),
     });
@@ -106,7 +150,11 @@ async function backUp(
     const result = await job.run();
     outcome = 'done';
     input.check?.();
-    return result;
+    const { description, live } = input;
+    const described = description.disks.map((disk, at) =>
+      disk.restsOnParent === true && !sink.hasParent(at) ? { ...disk, fullReason: PARENT_UNUSABLE } : disk,
+    );
+    return { ...result, described, ...(live === undefined ? {} : { live }) };
   } catch (error) {
     // What a bitmap rests on is damaged: the next backup must not rest on it again.
     if (error instanceof DamageError) outcome = 'spoilt';
@@ -117,6 +165,11 @@ async function backUp(
     progress.end();
     await input?.close(outcome).catch((error: unknown) => tellLeftovers(context, error));
   }
+}
+
+/** What the user gave goes before what was found. */
+function joined(given: Configs, found: Configs): Configs {
+  return [...given, ...found.filter(({ name }) => !given.some((one) => one.name === name))];
 }
 
 /** The backup is made, or has failed for a reason of its own. */

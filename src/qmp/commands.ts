@@ -14,6 +14,16 @@ import {
   schemaNames,
 } from './answers.js';
 import { anything, type Decoder, list, text } from './decode.js';
+import {
+  characterDevice,
+  cpuInfo,
+  iothreadId,
+  kvmEnabled,
+  memorySize,
+  networkCard,
+  pciDevices,
+  tpmInfo,
+} from './fact-answers.js';
 
 export type NoArguments = Readonly<Record<string, never>>;
 
@@ -103,6 +113,14 @@ export const COMMANDS = {
   'query-status': command()(runStatus),
   'query-name': command()(guestName),
   'query-uuid': command()(guestUuid),
+  'query-kvm': command()(kvmEnabled),
+  'query-memory-size-summary': command()(memorySize),
+  'query-cpus-fast': command()(list(cpuInfo)),
+  'query-pci': command()(pciDevices),
+  'query-rx-filter': command()(list(networkCard)),
+  'query-chardev': command()(list(characterDevice)),
+  'query-tpm': command()(list(tpmInfo)),
+  'query-iothreads': command()(list(iothreadId)),
   'query-block': command()(list(driveInfo)),
   'query-named-block-nodes': command<{ readonly flat: boolean }>()(list(blockNodeInfo)),
   'query-block-exports': command()(list(exportInfo)),

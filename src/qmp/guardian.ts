@@ -5,7 +5,7 @@
 // The plan goes in as one line, the report comes back as one line. As soon as the pipe to the guardian closes, it takes
 // back what it did, continues and thaws, and ends.
 
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { BusyError, FailedError, InterruptedError } from '../base/errors.js';
 import { count, flag, maybe, member, record, text } from './decode.js';
@@ -36,37 +36,67 @@ export async function guard(input: Readable, output: Writable, stop: AbortContro
 }
 
 /**
- * Starts a guardian and has it do the plan.
- * @throws what kept the steps from being done, FailedError 'guardian-lost', InterruptedError; then none is in effect, as
- * far as could be seen to
+ * A guardian that waits for its plan. It takes a moment to start: whoever will need one starts it early, and has to end it.
  */
-export async function runGuarded(script: string, plan: WindowPlan, signal?: AbortSignal): Promise<WindowReport> {
-  if (signal?.aborted) throw new InterruptedError();
-  // In a session of its own: what ends our process group does not end it.
-  const child = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] });
-  const splitter = new LineSplitter();
-  const onAbort = () => child.stdin.end();
-  signal?.addEventListener('abort', onAbort, { once: true });
-  try {
-    const line = await new Promise<Buffer>((resolve, reject) => {
+export class Guardian {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #line: Promise<Buffer>;
+
+  private constructor(script: string) {
+    // In a session of its own: what ends our process group does not end it.
+    const child = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] });
+    this.#child = child;
+    const splitter = new LineSplitter();
+    this.#line = new Promise((resolve, reject) => {
       child.stdin.on('error', () => {});
       child.stdout.on('data', (bytes: Buffer) => {
         for (const one of splitter.push(bytes)) resolve(one);
       });
       child.on('error', (error) => reject(guardianLost(error.message)));
       child.on('close', (status, killed) => reject(guardianLost(`it ended with ${killed ?? `status ${status}`}`)));
-      child.stdin.write(`${JSON.stringify(plan)}\n`);
     });
-    const report = decodeReport(parseLine(line));
+    this.#line.catch(() => {});
+  }
+
+  static start(script: string): Guardian {
+    return new Guardian(script);
+  }
+
+  /**
+   * Has it do a plan; to be called once.
+   * @throws what kept the steps from being done, FailedError 'guardian-lost', InterruptedError; then none is in effect, as
+   * far as could be seen to
+   */
+  async run(plan: WindowPlan, signal?: AbortSignal): Promise<WindowReport> {
     if (signal?.aborted) throw new InterruptedError();
-    if (report.error !== undefined) throw asError(report.error);
-    return report;
+    const onAbort = () => this.#child.stdin.end();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      this.#child.stdin.write(`${JSON.stringify(plan)}\n`);
+      const report = decodeReport(parseLine(await this.#line));
+      if (signal?.aborted) throw new InterruptedError();
+      if (report.error !== undefined) throw asError(report.error);
+      return report;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** It may live on for as long as a thaw takes. */
+  end(): void {
+    this.#child.stdin.end();
+    this.#child.unref();
+    this.#child.stdout.destroy();
+  }
+}
+
+/** Starts a guardian, has it do the plan, and ends it; rejects as `Guardian.run`. */
+export async function runGuarded(script: string, plan: WindowPlan, signal?: AbortSignal): Promise<WindowReport> {
+  const guardian = Guardian.start(script);
+  try {
+    return await guardian.run(plan, signal);
   } finally {
-    signal?.removeEventListener('abort', onAbort);
-    // It may live on for as long as a thaw takes.
-    child.stdin.end();
-    child.unref();
-    child.stdout.destroy();
+    guardian.end();
   }
 }
 

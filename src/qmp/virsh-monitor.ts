@@ -2,6 +2,7 @@
 // A monitor that libvirt owns, reached through `virsh qemu-monitor-command`: one process a command, and no events.
 
 import { spawn } from 'node:child_process';
+import { Limiter } from '../base/bounded-queue.js';
 import { FailedError, systemErrorCode } from '../base/errors.js';
 import type { AnswerOf, ArgumentsOf, CommandName } from './commands.js';
 import { AnswerFault, record } from './decode.js';
@@ -30,6 +31,8 @@ export class VirshMonitor implements Monitor {
   readonly #domain: string;
   readonly #virsh: string;
   readonly #commandMillis: number;
+  /** The domain takes one at a time, too; a crowd that waits for it would be in the way of others. */
+  readonly #turn = new Limiter(1);
   #closed = false;
 
   constructor(domain: string, options: VirshOptions = {}) {
@@ -45,7 +48,8 @@ export class VirshMonitor implements Monitor {
     options: ExecuteOptions = {},
   ): Promise<AnswerOf<C>> {
     if (this.#closed) throw monitorLost(this.name, 'it was closed');
-    const output = await this.#run(command, JSON.stringify({ execute: command, arguments: given }), options);
+    const message = JSON.stringify({ execute: command, arguments: given });
+    const output = await this.#turn.run(() => this.#run(command, message, options));
     if (output.status !== 0) throw this.#failed(command, output);
     try {
       const message = record(parseLine(output.stdout), 'the message');

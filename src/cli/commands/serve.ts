@@ -47,9 +47,9 @@ export async function run(context: Context, name: string, flags: ServeFlags): Pr
 /** Those that were named, else all, with threads to read them. */
 async function openDisks(context: Context, backup: OpenBackup, names: readonly string[], workers: number) {
   const { manifest } = backup;
-  const chosen = (names.length === 0 ? manifest.disks : names.map((name) => findDisk(manifest, name))).map(
-    ({ name }) => name,
-  );
+  // Blobs are no disks; they are offered to who names them.
+  const all = manifest.disks.filter(({ kind }) => kind !== 'blob');
+  const chosen = (names.length === 0 ? all : names.map((name) => findDisk(manifest, name))).map(({ name }) => name);
   refuseDuplicates(chosen, '--disk', 'disk');
   const { hash } = manifest;
   const executor = createExecutor({ workers, hash, level: 1, clusterSizeBytes: 0, pools: [] });
