@@ -11,8 +11,8 @@ export const ENVELOPE_HEADER_BYTES = 40;
 const VERSION = 1;
 const MAGIC_BYTES = 8;
 
-/** Superblock, manifest, sidecar, verify history, damage list. */
-export type EnvelopeMagic = 'VMARSTOR' | 'VMARMANI' | 'VMARSIDE' | 'VMARVERI' | 'VMARDAMG';
+/** Superblock, manifest, sidecar, verify history, damage list, job report. */
+export type EnvelopeMagic = 'VMARSTOR' | 'VMARMANI' | 'VMARSIDE' | 'VMARVERI' | 'VMARDAMG' | 'VMARJOBR';
 /** 'manifest' for manifests and sidecars, 'seal' for all else. */
 export type EnvelopeContext = 'manifest' | 'seal';
 
@@ -22,6 +22,7 @@ const NAMES: Readonly<Record<EnvelopeMagic, string>> = {
   VMARSIDE: 'sidecar',
   VMARVERI: 'verify history',
   VMARDAMG: 'damage list',
+  VMARJOBR: 'report',
 };
 
 export interface Envelope {

@@ -27,6 +27,10 @@ export const MAX_CONFIGS = 1024;
 export const MAX_LABELS = 1024;
 /** Of packs, of backups, of what is touched: in the verify history and the damage list. */
 export const MAX_STATE_ENTRIES = 1 << 20;
+/** In the report of a job. */
+export const MAX_JOB_GUESTS = 16384;
+export const MAX_JOB_STEPS = 64;
+export const MAX_JOB_WARNINGS = 1024;
 /** Of disks, and of anything else that is counted in bytes. */
 export const MAX_SIZE_BYTES = Number.MAX_SAFE_INTEGER;
 

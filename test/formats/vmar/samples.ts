@@ -6,6 +6,7 @@ import type { DamageListFields } from '#vmar/formats/vmar/damage-list.js';
 import type { Extent } from '#vmar/formats/vmar/extent.js';
 import { NO_FEATURES } from '#vmar/formats/vmar/features.js';
 import type { HashName } from '#vmar/formats/vmar/hash.js';
+import type { JobReport } from '#vmar/formats/vmar/job-report.js';
 import type { Manifest, ManifestDisk } from '#vmar/formats/vmar/manifest.js';
 import type { Sidecar } from '#vmar/formats/vmar/sidecar.js';
 import type { SuperblockFields } from '#vmar/formats/vmar/superblock.js';
@@ -288,5 +289,40 @@ export function damageSample(): DamageListFields {
         isMet: true,
       },
     ],
+  };
+}
+
+export function jobReportSample(): JobReport {
+  const started = TIME_SECONDS * 1000 + 1;
+  const none = { sizeBytes: 0, readBytes: 0, zeroBytes: 0, unchangedBytes: 0, newBytes: 0, storedBytes: 0 };
+  return {
+    ...{ job: 'nightly', kind: 'backup', host: 'pve-1', outcome: 'failed', errorCode: 'no-room', error: 'it is full' },
+    ...{ startedMillis: started, finishedMillis: started + 90_000, writer: 'vmar 0.1.0' },
+    guests: [
+      {
+        ...{
+          guest: '100',
+          outcome: 'ok',
+          backup: 'vm/100/2026-11-21T02:00:00Z',
+          errorCode: '',
+          error: '',
+          attempts: 1,
+        },
+        ...{ startedMillis: started + 10, finishedMillis: started + 2000 },
+        ...{ sizeBytes: 34359738368, readBytes: 4294967296, zeroBytes: 65537, unchangedBytes: 131072 },
+        ...{ newBytes: 262144, storedBytes: 54321 },
+      },
+      {
+        ...{ guest: 'north/vm/web', outcome: 'busy', backup: '', errorCode: 'guest-busy', error: 'büsy', attempts: 3 },
+        ...{ startedMillis: started + 20, finishedMillis: started + 3000, ...none },
+      },
+    ],
+    steps: [
+      {
+        ...{ step: 'gc', outcome: 'interrupted', errorCode: 'interrupted', error: 'stopped', attempts: 1 },
+        ...{ startedMillis: started + 4000, finishedMillis: started + 5000, summary: '3 packs' },
+      },
+    ],
+    warnings: ['the webhook answered 500'],
   };
 }

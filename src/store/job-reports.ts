@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// The reports of runs of nightly jobs, state/jobs/: one sealed small file a run, named after its beginning. The newest
+// are kept, the number of them is bounded.
+
+import { randomBytes } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { decodeJobReport, encodeJobReport, type JobReport } from '../../formats/vmar/job-report.js';
+import { MAX_MANIFEST_BYTES } from '../../formats/vmar/limits.js';
+import { formatTime } from '../../formats/vmar/names.js';
+import type { Datastore } from './datastore.js';
+import { makeDirectories, unlessMissing } from './directory-tree.js';
+import { storeFailure, systemCode } from './fs.js';
+import { readSmallFile, writeDurably } from './small-file.js';
+
+/** Several jobs a night for more than a year. */
+export const MOST_REPORTS = 2000;
+const NAME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z-[0-9a-f]{16}\.report$/;
+
+function reportDirectory(root: string): string {
+  return join(root, 'state', 'jobs');
+}
+
+/** Paths of the reports, by when the runs began. */
+export async function listReports(root: string): Promise<string[]> {
+  const directory = reportDirectory(root);
+  try {
+    return (await readdir(directory))
+      .filter((name) => NAME.test(name))
+      .sort()
+      .map((name) => join(directory, name));
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw storeFailure(error, 'list the directory', directory);
+  }
+}
+
+/** @throws NotFoundError, DamageError, or FailedError if it is of a newer version. */
+export async function readReport(path: string): Promise<JobReport> {
+  return decodeJobReport(await readSmallFile(path, MAX_MANIFEST_BYTES), path);
+}
+
+/** The path for the report of a run that begins now; another for each call. */
+export function newReportPath(root: string, startedMillis: number): string {
+  const time = formatTime(Math.max(0, Math.floor(startedMillis / 1000)));
+  return join(reportDirectory(root), `${time}-${randomBytes(8).toString('hex')}.report`);
+}
+
+/**
+ * Puts the report at the path, in place of an earlier state of it: once it resolves, it is durable. Then the oldest
+ * reports go, but never this one, whatever the clock said when it began.
+ */
+export async function writeReport(store: Datastore, path: string, report: JobReport): Promise<void> {
+  const { fs, root } = store;
+  const directory = reportDirectory(root);
+  const session = await store.beginSession('maintenance');
+  try {
+    await makeDirectories(fs, root, directory);
+    const temporary = session.temporaryPath('report');
+    await writeDurably(fs, temporary, encodeJobReport(report, store.superblock.hash));
+    await fs.rename(temporary, path);
+    await fs.fsyncDirectory(directory);
+    const others = (await listReports(root)).filter((other) => other !== path);
+    const going = others.slice(0, Math.max(0, others.length + 1 - MOST_REPORTS));
+    for (const old of going) await unlessMissing(fs.unlink(old));
+  } finally {
+    await session.end();
+  }
+}
