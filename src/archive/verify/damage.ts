@@ -13,6 +13,7 @@ export type DamageKind =
   | 'manifest'
   | 'sidecar'
   | 'fossils'
+  | 'job-report'
   | 'map-page'
   | 'missing-chunk';
 

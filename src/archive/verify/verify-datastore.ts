@@ -26,6 +26,7 @@ import { MissingPacks } from './missing-packs.js';
 import { scanIds } from './scan-ids.js';
 import { verifyContainer } from './verify-container.js';
 import { MapVerifier } from './verify-maps.js';
+import { verifyReports } from './verify-reports.js';
 
 export interface VerifyOptions {
   /** Backups as users call them; all by default. Then only the packs that they need are read. */
@@ -106,6 +107,9 @@ class DatastoreVerifier {
     await this.#verifyPacks(this.#packsOf(wanted.entries, present));
     for (const damaged of wanted.damaged) this.#recordManifest(damaged);
     await this.#verifyFossils();
+    for (const [record, error] of await verifyReports(this.#store.root, this.#damage)) {
+      if (error instanceof FailedError) this.#refused.set(record, error);
+    }
     const ensureChecked = async ({ header }: ContainerReader) => await this.#verifyPack(toHex(header.containerId));
     const places = new GoodPlaces(this.#chunks, this.#damage, this.#damagedPlaces, ensureChecked);
     const maps = new MapVerifier(this.#chunks, places, this.#damage, this.#checked);
