@@ -6,7 +6,7 @@
 import { chmodSync, cpSync, rmSync } from 'node:fs';
 import { rolldown } from 'rolldown';
 
-/** Three folders down, as in src: modules find package.json, and the worker beside them. */
+/** Three folders down, as in src: modules find package.json, and the workers beside them. */
 const PROGRAMS = 'dist/bundle/cli';
 const NATIVE = [/^zstd-napi/, /^@napi-rs\/blake-hash/, /^lmdb/, /^koffi/];
 
@@ -17,6 +17,7 @@ const bundle = await rolldown({
     vmar: 'dist/src/cli/vmar.js',
     'vma-restore': 'dist/src/cli/vma-restore.js',
     worker: 'dist/src/pipeline/worker.js',
+    'decompress-worker': 'dist/src/archive/import/decompress-worker.js',
     'qmp-guardian': 'dist/src/cli/qmp-guardian.js',
   },
   platform: 'node',

@@ -5,7 +5,7 @@ import { type Dirent, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { isatty } from 'node:tty';
 import { MAX_TIME_SECONDS } from '../../formats/vmar/names.js';
-import type { ImportSource } from '../archive/import/import-file.js';
+import type { ByteSource } from '../archive/import/open-bytes.js';
 import { parseVzdumpName } from '../archive/import/vzdump-name.js';
 import { NotFoundError, systemErrorCode, UsageError } from '../base/errors.js';
 import { type GuestRef, requireGuest } from '../store/backup-id.js';
@@ -20,7 +20,7 @@ export interface ImportFlags {
 }
 
 export interface ImportWish {
-  readonly sources: readonly ImportSource[];
+  readonly sources: readonly ByteSource[];
   /** Of all files whose size is known. */
   readonly totalBytes: number;
   readonly guest?: GuestRef;
@@ -55,7 +55,7 @@ export function parseImport(words: readonly string[], flags: ImportFlags): Impor
 }
 
 interface Found {
-  readonly source: ImportSource;
+  readonly source: ByteSource;
   /** 0 where nobody can know. */
   readonly sizeBytes: number;
 }

@@ -2,9 +2,8 @@
 // A .vma file of Proxmox, restored as it is.
 
 import { statSync } from 'node:fs';
-import { FileBytes } from '../archive/import/byte-stream.js';
-import { decompressed } from '../archive/import/decompressed.js';
 import { distinctConfigs } from '../archive/import/import-vma.js';
+import { openBytes } from '../archive/import/open-bytes.js';
 import { restoreVma } from '../archive/import/restore-vma.js';
 import { VmaInput } from '../archive/import/vma-input.js';
 import { openTarget, type Restored } from './commands/restore.js';
@@ -18,11 +17,10 @@ import { TargetDirectory } from './target-directory.js';
 /** All of the disks and configuration files or, unless files were to be written over, nothing. */
 export async function restoreForeign(context: Context, path: string, wish: RestoreWish): Promise<Restored> {
   const progress = new Progress(context.output, 'restoring');
-  const raw = await FileBytes.open(path, { onRead: (bytes) => progress.add(bytes) });
-  progress.addTotal(statSync(path).size);
   const stop = new AbortController();
   try {
-    const stream = await decompressed(raw);
+    const stream = await openBytes(path, { onRead: (bytes) => progress.add(bytes) });
+    progress.addTotal(statSync(path).size);
     try {
       const input = await VmaInput.open(stream);
       const { devices, configs } = input.header;

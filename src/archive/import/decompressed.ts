@@ -5,39 +5,47 @@ import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { bytesEqual } from '../../base/bytes.js';
-import { DamageError, FailedError, systemErrorCode, VmarError } from '../../base/errors.js';
+import { FailedError, systemErrorCode, VmarError } from '../../base/errors.js';
 import { type ByteStream, BytesAgain, firstBytes } from './byte-stream.js';
-import { isZstdStart, ZstdBytes } from './zstd-bytes.js';
+import { compressedCut, compressedDamaged } from './compression-errors.js';
+import { isZstdStart, type Rooms, ZstdBytes } from './zstd-bytes.js';
 
 const GZIP_MAGIC = Uint8Array.of(0x1f, 0x8b);
 const LZOP_MAGIC = Uint8Array.of(0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a);
-const SNIFFED_BYTES = 16;
+/** How many of a stream's first bytes tell its compression. */
+export const SNIFFED_BYTES = 16;
 const GUNZIP_PIECE_BYTES = 1 << 18;
 
-/** The stream without its compression, if it has one; closing it closes the stream. */
-export async function decompressed(stream: ByteStream): Promise<ByteStream> {
+/** Whether a stream that begins so is compressed. */
+export function isCompressed(first: Uint8Array): boolean {
+  return isZstdStart(first) || begins(first, GZIP_MAGIC) || begins(first, LZOP_MAGIC);
+}
+
+/**
+ * The stream without its compression, if it has one; closing it closes the stream.
+ * @param rooms memory that may be filled in place
+ */
+export async function decompressed(stream: ByteStream, rooms: Rooms): Promise<ByteStream> {
   const first = await firstBytes(stream, SNIFFED_BYTES);
   const whole = new BytesAgain(first, stream);
-  if (isZstdStart(first)) return new ZstdBytes(whole);
-  if (bytesEqual(first.subarray(0, GZIP_MAGIC.byteLength), GZIP_MAGIC)) return gunzipped(whole);
-  if (bytesEqual(first.subarray(0, LZOP_MAGIC.byteLength), LZOP_MAGIC)) return unlzopped(whole);
+  if (isZstdStart(first)) return new ZstdBytes(whole, rooms);
+  if (begins(first, GZIP_MAGIC)) return gunzipped(whole);
+  if (begins(first, LZOP_MAGIC)) return unlzopped(whole);
   return whole;
+}
+
+function begins(bytes: Uint8Array, magic: Uint8Array): boolean {
+  return bytesEqual(bytes.subarray(0, magic.byteLength), magic);
 }
 
 function gunzipped(stream: ByteStream): ByteStream {
   const gunzip = createGunzip({ chunkSize: GUNZIP_PIECE_BYTES });
-  return new ThroughBytes(stream, { input: gunzip, output: gunzip, wording: gzipFailure, end: async () => {} });
-}
-
-function gzipFailure(error: unknown, name: string): VmarError {
-  const code = systemErrorCode(error);
-  const isCut = code === 'Z_BUF_ERROR';
-  const message = isCut ? 'the compressed file ends too early' : 'the compressed file is damaged';
-  return new DamageError(isCut ? 'compressed-cut' : 'compressed-damaged', message, {
-    object: name,
-    ...(isCut ? { advice: 'Fetch the file again: it is not whole.' } : {}),
-    cause: error,
-  });
+  const wording = (error: unknown, name: string, fedBytes: number): VmarError => {
+    if (systemErrorCode(error) === 'Z_BUF_ERROR') return compressedCut(name, fedBytes, error);
+    const why = error instanceof Error ? error.message : String(error);
+    return compressedDamaged(name, why, error, gunzip.bytesWritten);
+  };
+  return new ThroughBytes(stream, { input: gunzip, output: gunzip, wording, end: async () => {} });
 }
 
 function unlzopped(stream: ByteStream): ByteStream {
@@ -59,7 +67,7 @@ function unlzopped(stream: ByteStream): ByteStream {
   return new ThroughBytes(stream, { input: child.stdin, output: child.stdout, wording: lzopFailure, end });
 }
 
-function lzopFailure(error: unknown, name: string): VmarError {
+function lzopFailure(error: unknown, name: string, fedBytes: number): VmarError {
   if (systemErrorCode(error) === 'ENOENT') {
     return new FailedError('no-lzop', 'it is compressed by lzop, which is not installed', {
       object: name,
@@ -68,16 +76,16 @@ function lzopFailure(error: unknown, name: string): VmarError {
     });
   }
   const why = error instanceof Error ? error.message : String(error);
-  return new DamageError('compressed-damaged', `the compressed file is damaged: ${why}`, {
-    object: name,
-    cause: error,
-  });
+  return /unexpected end of file/i.test(why)
+    ? compressedCut(name, fedBytes, error)
+    : compressedDamaged(name, why, error);
 }
 
 interface Through {
   readonly input: Writable;
   readonly output: Readable;
-  readonly wording: (error: unknown, name: string) => VmarError;
+  /** `fedBytes` is how many bytes it was given. */
+  readonly wording: (error: unknown, name: string, fedBytes: number) => VmarError;
   /** Rejects if all was not well; `isWhole` is false where nobody wants the rest. */
   readonly end: (isWhole: boolean) => Promise<void>;
 }
@@ -90,6 +98,7 @@ class ThroughBytes implements ByteStream {
   readonly #pieces: AsyncIterator<Uint8Array>;
   readonly #fed: Promise<void>;
   #feedFailure: unknown;
+  #fedBytes = 0;
   #isClosed = false;
 
   constructor(stream: ByteStream, through: Through) {
@@ -107,6 +116,7 @@ class ThroughBytes implements ByteStream {
     try {
       for (let piece = await this.#stream.next(); piece !== undefined; piece = await this.#stream.next()) {
         const bytes = piece;
+        this.#fedBytes += bytes.byteLength;
         await new Promise<void>((resolve, reject) => {
           input.write(bytes, (error) => (error ? reject(error) : resolve()));
         });
@@ -139,7 +149,7 @@ class ThroughBytes implements ByteStream {
       () => error,
       (end: unknown) => end,
     );
-    return this.#through.wording(reason, this.name);
+    return this.#through.wording(reason, this.name, this.#fedBytes);
   }
 
   async close(): Promise<void> {

@@ -7,13 +7,13 @@ import { CONTAINER_MAGIC } from '../../../formats/vmar/container-header.js';
 import { bytesEqual } from '../../base/bytes.js';
 import { FailedError } from '../../base/errors.js';
 import { openArchive } from '../open-backup.js';
-import { type ByteStream, BytesAgain, FileBytes, firstBytes } from './byte-stream.js';
+import type { ByteStream } from './byte-stream.js';
 import { readCompanions } from './companions.js';
-import { decompressed } from './decompressed.js';
 import { importArchive } from './import-archive.js';
 import type { ImportPlace, ImportResult } from './import-place.js';
 import { importTar } from './import-tar.js';
 import { describeVma, type ImportWish, importVma } from './import-vma.js';
+import { type ByteSource, openBytes, sniffed } from './open-bytes.js';
 import { VmaInput } from './vma-input.js';
 
 export interface ImportFileOptions extends ImportWish {
@@ -23,9 +23,6 @@ export interface ImportFileOptions extends ImportWish {
   readonly onRead?: (bytes: number) => void;
 }
 
-/** A file by its path, or a descriptor by the name that it goes by. */
-export type ImportSource = string | { readonly fd: number; readonly name: string };
-
 const SNIFFED_BYTES = 512;
 const USTAR_AT = 257;
 const USTAR_MAGIC = Buffer.from('ustar', 'latin1');
@@ -33,24 +30,22 @@ const VMA_MAGIC = Uint8Array.of(0x56, 0x4d, 0x41, 0x00);
 
 /** Imports it, or nothing of it. @throws DamageError where it is not whole, FailedError if it is nothing known */
 export async function importFile(
-  source: ImportSource,
+  source: ByteSource,
   place: ImportPlace,
   options: ImportFileOptions,
 ): Promise<ImportResult> {
-  const reading = options.onRead === undefined ? {} : { onRead: options.onRead };
-  const raw =
-    typeof source === 'string' ? await FileBytes.open(source, reading) : FileBytes.of(source.fd, source.name, reading);
-  let stream: ByteStream = raw;
+  const opened = await openBytes(source, options.onRead === undefined ? {} : { onRead: options.onRead });
   try {
-    stream = await decompressed(raw);
-    const first = await firstBytes(stream, SNIFFED_BYTES);
-    stream = new BytesAgain(first, stream);
+    const { first, stream } = await sniffed(opened, SNIFFED_BYTES);
     if (begins(first, VMA_MAGIC)) return await importVmaStream(stream, place, options);
-    if (begins(first, CONTAINER_MAGIC)) return await importContainer(source, stream, stream.name, place, options);
+    if (begins(first, CONTAINER_MAGIC)) {
+      const isPlain = typeof source === 'string' && opened.plainFile !== undefined;
+      return isPlain ? await importArchiveAt(source, place, options) : await importContainer(stream, place, options);
+    }
     if (isTar(first)) return await importTar(stream, options, place);
     throw unknownFormat(stream.name, first);
   } finally {
-    await stream.close();
+    await opened.close();
   }
 }
 
@@ -67,14 +62,10 @@ async function importVmaStream(
 
 /** Its table is at its end: what is no plain file becomes one first. */
 async function importContainer(
-  source: ImportSource,
   stream: ByteStream,
-  name: string,
   place: ImportPlace,
   options: ImportFileOptions,
 ): Promise<ImportResult> {
-  const isPlain = typeof source === 'string' && name.endsWith('.vmar');
-  if (isPlain) return await importArchiveAt(source, place, options);
   const directory = await mkdtemp(join(options.temporaryDirectory, 'vmar-import-'));
   try {
     const path = join(directory, 'archive.vmar');

@@ -3,10 +3,10 @@
 // window, of which no more is allowed than the zstd program allows unless it is told.
 
 import zstd from 'zstd-napi/binding.js';
-import { DamageError, FailedError, type VmarError } from '../../base/errors.js';
+import { FailedError, type VmarError } from '../../base/errors.js';
 import type { ByteStream } from './byte-stream.js';
+import { compressedCut, compressedDamaged } from './compression-errors.js';
 
-const PIECE_BYTES = 1 << 20;
 const MAX_WINDOW_LOG = 27;
 const NOTHING = new Uint8Array(0);
 /** As a number, the first byte lowest; skippable frames have one of sixteen. */
@@ -19,42 +19,54 @@ export function isZstdStart(first: Uint8Array): boolean {
   return magic === MAGIC || (magic & 0xfffffff0) >>> 0 === SKIPPABLE_MAGIC;
 }
 
+/** Where what comes out is put. */
+export interface Rooms {
+  take(): Promise<Uint8Array>;
+}
+
 export class ZstdBytes implements ByteStream {
   readonly name: string;
   readonly #stream: ByteStream;
   readonly #context = new zstd.DCtx();
-  readonly #output = new Uint8Array(PIECE_BYTES);
+  readonly #rooms: Rooms;
   #input: Uint8Array = NOTHING;
   #consumedBytes = 0;
   /** Not inside of a frame. */
   #isBetween = true;
+  #isEnded = false;
 
-  constructor(stream: ByteStream) {
+  constructor(stream: ByteStream, rooms: Rooms) {
     this.name = stream.name;
     this.#stream = stream;
+    this.#rooms = rooms;
     this.#context.setParameter(zstd.DParameter.windowLogMax, MAX_WINDOW_LOG);
   }
 
   async next(): Promise<Uint8Array | undefined> {
+    if (this.#isEnded) return undefined;
+    const room = await this.#rooms.take();
     let filled = 0;
     for (;;) {
       // Without input there may still be output that had no room before.
-      filled += this.#step(filled);
-      if (filled === PIECE_BYTES) return this.#output;
+      filled += this.#step(room.subarray(filled));
+      if (filled === room.byteLength) return room;
       if (this.#input.byteLength > 0) continue;
       const piece = await this.#stream.next();
-      if (piece !== undefined) this.#input = piece;
-      else if (filled > 0) return this.#output.subarray(0, filled);
-      else if (this.#isBetween) return undefined;
-      else throw this.#cut();
+      if (piece !== undefined) {
+        this.#input = piece;
+        continue;
+      }
+      if (!this.#isBetween && filled === 0) throw compressedCut(this.name, this.#consumedBytes);
+      this.#isEnded = this.#isBetween;
+      return filled > 0 ? room.subarray(0, filled) : undefined;
     }
   }
 
   /** Bytes that came out. */
-  #step(filled: number): number {
+  #step(room: Uint8Array): number {
     if (this.#isBetween && this.#input.byteLength === 0) return 0;
     try {
-      const [left, produced, consumed] = this.#context.decompressStream(this.#output.subarray(filled), this.#input);
+      const [left, produced, consumed] = this.#context.decompressStream(room, this.#input);
       this.#input = this.#input.subarray(consumed);
       this.#consumedBytes += consumed;
       this.#isBetween = left === 0;
@@ -74,15 +86,7 @@ export class ZstdBytes implements ByteStream {
         advice: 'Decompress it with `zstd -d --long=31` first.',
       });
     }
-    return new DamageError('compressed-damaged', `the compressed file is damaged: ${why}`, facts);
-  }
-
-  #cut(): DamageError {
-    return new DamageError('compressed-cut', 'the compressed file ends too early', {
-      object: this.name,
-      offsetBytes: this.#consumedBytes,
-      advice: 'Fetch the file again: it is not whole.',
-    });
+    return compressedDamaged(this.name, why, error, this.#consumedBytes);
   }
 
   async close(): Promise<void> {
