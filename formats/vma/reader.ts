@@ -10,6 +10,7 @@ import { HEADER_MAGIC, HEADER_START_BYTES } from './header-layout.js';
 import { BLOCK_BYTES, CLUSTER_BYTES, EXTENT_HEADER_BYTES } from './limits.js';
 import { PieceCursor } from './piece-cursor.js';
 
+export type { MissingClusters } from './coverage.js';
 export type { VmaConfig, VmaDevice, VmaHeader } from './header.js';
 
 export interface VmaHandler {
@@ -93,6 +94,11 @@ export class VmaReader {
       const devices = header.devices.map((device) => ({ ...device, clusters: coverage.seen(device.id) }));
       return { fileBytes: this.#cursor.offsetBytes, ...this.#counts, devices };
     });
+  }
+
+  /** Clusters that did not come so far, by device. */
+  get missing(): readonly MissingClusters[] {
+    return this.#coverage?.missing() ?? [];
   }
 
   #guarded<T>(step: () => T): T {

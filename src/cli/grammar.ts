@@ -15,6 +15,7 @@ export function defineCommands(program: Command, action: Action): void {
       `
 BACKUP is a full id (vm/100/2026-11-21T02:00:00Z), a unique beginning of one, 100 or 100/latest
 for the newest of guest 100, or an archive file (ends in .vmar, or starts with /, ./ or ../).
+list, show, verify and restore take a .vma file of Proxmox, too (.zst, .gz and .lzo as well).
 Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
     );
   defineInit(program, action);
@@ -109,7 +110,7 @@ function defineBackup(program: Command, action: Action): void {
 
 function defineLooks(program: Command, action: Action): void {
   const list = program.command('list').description('list backups, the newest last');
-  list.argument('[guest]', 'only those of this guest');
+  list.argument('[guest]', 'only those of this guest; or a .vma file');
   action(
     list,
     () => import('./commands/list.js'),

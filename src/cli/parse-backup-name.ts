@@ -15,7 +15,7 @@ export function isArchiveName(text: string): boolean {
   if (isForeignArchive(text)) {
     throw new FailedError('foreign-archive', 'a .vma archive can be read only from front to back', {
       object: text,
-      advice: 'Import it into a datastore first: vmar import. Only `vmar restore` takes it as it is.',
+      advice: 'Import it into a datastore first: vmar import. `verify`, `show`, `list` and `restore` take it as it is.',
     });
   }
   return text.endsWith('.vmar') || text.startsWith('/') || text.startsWith('./') || text.startsWith('../');

@@ -53,7 +53,18 @@ describe('vmar verify of what is whole', () => {
       checked: { backups: 2, disks: 2, packs: 4, chunks: expect.any(Number), storedBytes: expect.any(Number) },
     });
     expect(Object.keys(document.checked).sort()).toEqual(
-      ['backups', 'chunks', 'disks', 'extents', 'frames', 'mapPages', 'packs', 'rawBytes', 'storedBytes'].sort(),
+      [
+        'backups',
+        'chunks',
+        'clusters',
+        'disks',
+        'extents',
+        'frames',
+        'mapPages',
+        'packs',
+        'rawBytes',
+        'storedBytes',
+      ].sort(),
     );
   });
 

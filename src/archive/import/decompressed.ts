@@ -12,6 +12,8 @@ import { isZstdStart, type Rooms, ZstdBytes } from './zstd-bytes.js';
 
 const GZIP_MAGIC = Uint8Array.of(0x1f, 0x8b);
 const LZOP_MAGIC = Uint8Array.of(0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a);
+/** Of a file that ends too early it says what errno happens to hold: "lzop: Inappropriate ioctl for device: <stdin>". */
+const LZOP_CUT = /^lzop: [^<]*: <stdin>$|unexpected end of file/m;
 /** How many of a stream's first bytes tell its compression. */
 export const SNIFFED_BYTES = 16;
 const GUNZIP_PIECE_BYTES = 1 << 18;
@@ -76,9 +78,7 @@ function lzopFailure(error: unknown, name: string, fedBytes: number): VmarError 
     });
   }
   const why = error instanceof Error ? error.message : String(error);
-  return /unexpected end of file/i.test(why)
-    ? compressedCut(name, fedBytes, error)
-    : compressedDamaged(name, why, error);
+  return LZOP_CUT.test(why) ? compressedCut(name, fedBytes, error) : compressedDamaged(name, why, error);
 }
 
 interface Through {

@@ -95,7 +95,7 @@ export function distinctConfigs(...lists: readonly (readonly Config[])[]): Confi
 }
 
 /** What Proxmox calls the guest; snapshots follow in sections of their own. */
-function nameIn(header: VmaHeader): string | undefined {
+export function nameIn(header: VmaHeader): string | undefined {
   const config = header.configs.find(({ name }) => name === MAIN_CONFIG);
   if (config === undefined) return undefined;
   const [current = ''] = new TextDecoder().decode(config.content).split(/^\[/m);

@@ -6,7 +6,13 @@
 // for two bits a cluster.
 
 import { isVmstate, type VmaDevice } from '../../../formats/vma/header.js';
-import { type VmaHandler, type VmaHeader, VmaReader, type VmaSummary } from '../../../formats/vma/reader.js';
+import {
+  type MissingClusters,
+  type VmaHandler,
+  type VmaHeader,
+  VmaReader,
+  type VmaSummary,
+} from '../../../formats/vma/reader.js';
 import { BugError, InterruptedError } from '../../base/errors.js';
 import type { ByteStream } from './byte-stream.js';
 
@@ -93,6 +99,11 @@ export class VmaInput {
         return new VmaInput(events.found, stream, reader, events, Uint8Array.from(piece.subarray(at + PUSHED_BYTES)));
       }
     }
+  }
+
+  /** Clusters that did not come so far, by device. */
+  get missing(): readonly MissingClusters[] {
+    return this.#reader.missing;
   }
 
   /** @throws DamageError, InterruptedError, and what the target throws */

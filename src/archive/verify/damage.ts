@@ -15,7 +15,14 @@ export type DamageKind =
   | 'fossils'
   | 'job-report'
   | 'map-page'
-  | 'missing-chunk';
+  | 'missing-chunk'
+  /** Of .vma files. */
+  | 'vma-header'
+  | 'vma-extent'
+  | 'vma-cluster'
+  | 'vma-cut'
+  | 'vma-incomplete'
+  | 'compression';
 
 export interface DamageRecord {
   readonly file: string;
@@ -42,6 +49,8 @@ export interface Checked {
   backups: number;
   disks: number;
   mapPages: number;
+  /** Of .vma files: that each is there, once. */
+  clusters: number;
 }
 
 export interface VerifyReport {
@@ -60,6 +69,7 @@ export function nothingChecked(): Checked {
     backups: 0,
     disks: 0,
     mapPages: 0,
+    clusters: 0,
   };
 }
 

@@ -10,10 +10,16 @@ import type { Context } from '../context.js';
 import { findGuests } from '../find-guests.js';
 import { humanSize, humanTime } from '../human.js';
 import { withStore } from '../open-store.js';
+import { isForeignArchive } from '../parse-backup-name.js';
 import { printable } from '../printable.js';
 import { renderTable } from '../table.js';
 
 export async function run(context: Context, guestText: string | undefined): Promise<ExitStatus> {
+  if (guestText !== undefined && isForeignArchive(guestText)) {
+    const { listForeign } = await import('../foreign-look.js');
+    await listForeign(context, guestText);
+    return EXIT.done;
+  }
   return await withStore(context, async ({ root }) => {
     const guest = guestText === undefined ? undefined : (await findGuests(root, [guestText]))[0];
     const list = await listBackups(root, guest);

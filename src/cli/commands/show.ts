@@ -11,6 +11,7 @@ import type { Context } from '../context.js';
 import { counted, humanSize, humanTime } from '../human.js';
 import { type OpenBackup, withBackups } from '../open-named-backup.js';
 import type { Paint } from '../paint.js';
+import { isForeignArchive } from '../parse-backup-name.js';
 import { printable } from '../printable.js';
 import { renderTable } from '../table.js';
 
@@ -24,6 +25,11 @@ export async function run(context: Context, name: string, flags: ShowFlags): Pro
     throw new UsageError('json-here', 'a configuration file is printed as it is: --json has no place', {
       object: `--config ${config}`,
     });
+  }
+  if (isForeignArchive(name)) {
+    const { showForeign } = await import('../foreign-look.js');
+    await showForeign(context, name, config);
+    return EXIT.done;
   }
   return await withBackups(context, [name], async ([backup]) => {
     if (config !== undefined) {

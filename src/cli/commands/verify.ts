@@ -10,7 +10,7 @@ import type { Datastore } from '../../store/datastore.js';
 import type { Context } from '../context.js';
 import { counted, humanDuration, humanRate, humanSize } from '../human.js';
 import { openStore } from '../open-store.js';
-import { isArchiveName } from '../parse-backup-name.js';
+import { isArchiveName, isForeignArchive } from '../parse-backup-name.js';
 import { parseWorkers } from '../parse-count.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
@@ -23,8 +23,10 @@ export interface VerifyFlags {
 }
 
 export async function run(context: Context, names: readonly string[], flags: VerifyFlags): Promise<ExitStatus> {
-  const archives = names.filter(isArchiveName);
-  const backups = names.filter((name) => !isArchiveName(name));
+  const foreign = names.filter(isForeignArchive);
+  const ours = names.filter((name) => !isForeignArchive(name));
+  const archives = ours.filter(isArchiveName);
+  const backups = ours.filter((name) => !isArchiveName(name));
   const stop = new AbortController();
   const workers = parseWorkers(flags.workers);
   const progress = new Progress(context.output, 'verifying');
@@ -38,10 +40,11 @@ export async function run(context: Context, names: readonly string[], flags: Ver
   };
   const work = async (): Promise<VerifyReport[]> => {
     const reports: VerifyReport[] = [];
-    if (backups.length > 0 || archives.length === 0) {
+    if (backups.length > 0 || names.length === 0) {
       reports.push(await verifyStore(context, backups.length > 0 ? { ...options, backups } : options));
     }
     for (const path of archives) reports.push(await verifyArchive(path, options));
+    for (const path of foreign) reports.push(await verifyForeign(path, options));
     return reports;
   };
   try {
@@ -50,6 +53,11 @@ export async function run(context: Context, names: readonly string[], flags: Ver
   } finally {
     progress.end();
   }
+}
+
+async function verifyForeign(path: string, options: VerifyOptions): Promise<VerifyReport> {
+  const { verifyVma } = await import('../../archive/import/verify-vma.js');
+  return await verifyVma(path, options);
 }
 
 async function verifyStore(context: Context, options: VerifyOptions): Promise<VerifyReport> {
@@ -107,8 +115,10 @@ function damageDocument({ file, offsetBytes, lengthBytes, kind, problem, backups
   return { ...place, kind, problem, backups: [...backups].sort(), disks: [...disks].sort() };
 }
 
-function whatWasChecked({ packs, chunks, backups, storedBytes }: Checked, seconds: number): string {
-  const what = [counted(backups, 'backup'), counted(packs, 'pack'), counted(chunks, 'chunk')].join(', ');
+function whatWasChecked({ packs, chunks, clusters, backups, storedBytes }: Checked, seconds: number): string {
+  const ours = packs + chunks > 0 || clusters === 0 ? [counted(packs, 'pack'), counted(chunks, 'chunk')] : [];
+  const theirs = clusters > 0 ? [`${counted(clusters, 'cluster')} of .vma (their content has no checksum)`] : [];
+  const what = [counted(backups, 'backup'), ...ours, ...theirs].join(', ');
   return `${what}; ${humanSize(storedBytes)} in ${humanDuration(seconds)} (${humanRate(storedBytes, seconds)})`;
 }
 
