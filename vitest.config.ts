@@ -1,11 +1,13 @@
 import { availableParallelism } from 'node:os';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 
 // Tests import the built product through the package's own `#vmar/*` map, so that worker threads, generated modules
 // and paths are the ones that users run.
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // A real guest takes minutes, and has a command of its own: npm run test:guest.
+    exclude: [...configDefaults.exclude, 'test/guest/**'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: 'forks',

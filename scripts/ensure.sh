@@ -3,7 +3,7 @@
 # Makes sure that what a mode needs is there: Node.js, the npm packages, a compiler for them, Debian packages.
 # Installs what is missing (Debian packages only as root), else says which command does.
 # Exit status: 0 go on, perhaps with less (said loudly); 1 something is missing that cannot be done without.
-# usage: scripts/ensure.sh test|bench|demo
+# usage: scripts/ensure.sh test|guest|bench|demo
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH="$PATH:/usr/sbin:/sbin" # mke2fs and its like, for users who are not root
@@ -27,12 +27,16 @@ case "${1:-}" in
       python3:/usr/bin/python3 python3-zstandard:/usr/lib/python3/dist-packages/zstandard
       swtpm:swtpm seabios:/usr/share/seabios/bios-256k.bin'
     ;;
+  guest)
+    must=''
+    optional='qemu-system-x86:qemu-system-x86_64 qemu-utils:qemu-img e2fsprogs:mke2fs e2fsprogs:debugfs dpkg:dpkg-deb tar:tar'
+    ;;
   bench)
     must='e2fsprogs:mke2fs e2fsprogs:debugfs zstd:zstd time:/usr/bin/time'
     optional='borgbackup:borg restic:restic qemu-utils:qemu-nbd fio:fio libnbd-bin:nbdcopy'
     ;;
   *)
-    echo "usage: scripts/ensure.sh test|bench|demo" >&2
+    echo "usage: scripts/ensure.sh test|guest|bench|demo" >&2
     exit 2
     ;;
 esac

@@ -61,6 +61,8 @@ export interface Machine {
   /** Writes as the guest's device would; `device` is its id or place. */
   write(device: string, pattern: number, offsetBytes: number, lengthBytes: number): Promise<void>;
   kill(): Promise<void>;
+  /** When it has ended, by whomever. */
+  readonly ended: Promise<void>;
 }
 
 export function haveMachine(untested: string): boolean {
@@ -80,8 +82,8 @@ export async function startMachine(directory: string, words: readonly string[]):
     said += bytes.toString();
   });
   const ended = new Promise<void>((resolve) =>
-    child.once('exit', (_status, signal) => {
-      if (signal !== 'SIGKILL') console.warn(`qemu-system ended with ${signal}: ${said}`);
+    child.once('exit', (status, signal) => {
+      if (status !== 0 && signal !== 'SIGKILL') console.warn(`qemu-system ended with ${signal}: ${said}`);
       resolve();
     }),
   );
@@ -91,7 +93,7 @@ export async function startMachine(directory: string, words: readonly string[]):
   }
   const monitor = new RawMonitor(own);
   return {
-    ...{ child, qmp, monitor },
+    ...{ child, qmp, monitor, ended },
     write: async (device, pattern, offsetBytes, lengthBytes) => {
       const line = `qemu-io -d ${device} "write -P ${pattern} ${offsetBytes} ${lengthBytes}"`;
       const answer = String(await monitor.ask('human-monitor-command', { 'command-line': line }));
