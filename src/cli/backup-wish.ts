@@ -25,6 +25,7 @@ export interface BackupFlags extends GuestFlags, ExportFlags {
   readonly time?: string;
   readonly label?: readonly string[];
   readonly wait?: string | true;
+  readonly minFree?: string;
   readonly forceShare?: boolean;
   readonly workers?: string;
 }
@@ -43,6 +44,8 @@ export interface BackupWish {
   readonly timeSeconds: number;
   readonly labels: ReadonlyMap<string, string>;
   readonly waitSeconds: number;
+  /** Of the datastore's file system; 0 is no matter. */
+  readonly minFreeBytes: number;
   readonly forceShare: boolean;
   readonly workers?: number;
   readonly exports: ExportWish;
@@ -74,6 +77,7 @@ export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
       flags.time === undefined ? Math.floor(Date.now() / 1000) : parseCount(flags.time, '--time', 0, LAST_SECOND),
     labels: parseLabels(flags.label ?? []),
     waitSeconds: parseWait(flags.wait),
+    minFreeBytes: flags.minFree === undefined ? 0 : parseSize(flags.minFree, '--min-free'),
     forceShare: flags.forceShare === true,
     ...parseWorkers(flags.workers),
     ...(live === undefined ? {} : { live }),
@@ -88,6 +92,9 @@ export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
     throw new UsageError('no-disks', 'no disk was given', {
       advice: 'Give each with --disk NAME=IMAGE, or a running guest with --qmp SOCKET.',
     });
+  }
+  if (flags.minFree !== undefined && wish.target.kind !== 'datastore') {
+    throw new UsageError('no-room-here', '--min-free is for datastores', { object: `--min-free ${flags.minFree}` });
   }
   if (wish.labels.size > 0 && wish.target.kind !== 'datastore') {
     throw new UsageError('no-labels-here', 'labels are kept beside a backup in a datastore; an archive has none', {

@@ -83,6 +83,7 @@ function defineBackup(program: Command, action: Action): void {
     .option('--time <epoch>', "the backup's time, seconds since 1970 (default: now)")
     .option('--label <key=value>', 'a label; repeatable', collect)
     .option('--wait [=seconds]', 'wait while another backup of the guest runs (default: forever)')
+    .option('--min-free <size>', 'stop before less than so much is free where the datastore lies')
     .option('--force-share', 'read images although another process has them locked')
     .option('--workers <number>', 'threads (default: one a core)')
     .option('--qmp <socket>', 'back up the running guest whose QEMU has this monitor')

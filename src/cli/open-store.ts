@@ -3,17 +3,37 @@
 
 import { UsageError } from '../base/errors.js';
 import { type Datastore, openDatastore } from '../store/datastore.js';
+import { RealFs } from '../store/real-fs.js';
+import { checkRoom, RoomyFs } from '../store/roomy-fs.js';
 import type { Context } from './context.js';
 
+export interface StoreRoom {
+  /** Writing stops, with FailedError 'min-free', before less than so much is free. */
+  readonly minFreeBytes?: number;
+}
+
 /** @throws UsageError if none was named, FailedError if it is none. */
-export async function openStore(context: Context): Promise<Datastore> {
-  const { datastoreDirectory, cacheDirectory, log } = context;
+export async function openStore(context: Context, room: StoreRoom = {}): Promise<Datastore> {
+  const { datastoreDirectory } = context;
   if (datastoreDirectory === undefined) {
     throw new UsageError('no-datastore', 'no datastore was named', {
       advice: 'Give --datastore DIR, or set VMAR_DATASTORE.',
     });
   }
-  return await openDatastore(datastoreDirectory, { cacheDir: cacheDirectory, log });
+  return await openStoreAt(context, datastoreDirectory, room);
+}
+
+/** One that is not that of --datastore. */
+export async function openStoreAt(
+  { cacheDirectory, log }: Context,
+  directory: string,
+  { minFreeBytes = 0 }: StoreRoom = {},
+): Promise<Datastore> {
+  const plain = { cacheDir: cacheDirectory, log };
+  if (minFreeBytes === 0) return await openDatastore(directory, plain);
+  const store = await openDatastore(directory, { ...plain, fs: new RoomyFs(new RealFs(), directory, minFreeBytes) });
+  checkRoom(directory, minFreeBytes);
+  return store;
 }
 
 /** Opens the datastore for the action, and closes it after it. */

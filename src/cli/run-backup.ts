@@ -34,7 +34,8 @@ type Configs = BackupDescription['configs'];
 const ARCHIVE_SHAPE = { clusterSizeBytes: DEFAULT_CLUSTER_BYTES, hash: 'blake3' as const };
 
 export async function runBackup(context: Context, wish: BackupWish, configs: Configs): Promise<ExitStatus> {
-  const store = wish.target.kind === 'datastore' ? await openStore(context) : undefined;
+  const { minFreeBytes } = wish;
+  const store = wish.target.kind === 'datastore' ? await openStore(context, { minFreeBytes }) : undefined;
   const { hash, clusterSizeBytes } = store?.superblock ?? ARCHIVE_SHAPE;
   const { level, workers } = wish;
   const machine = createMachine({ hash, clusterSizeBytes, level, ...(workers === undefined ? {} : { workers }) });

@@ -76,6 +76,31 @@ describe.each<SmallDiskKind>(['tmpfs', 'ext4'])('a full %s', (kind) => {
   });
 });
 
+describe('a datastore with room that is to be left', () => {
+  const bench = new Bench();
+  const disk = bench.path('disk');
+  const isThere = mountSmallDisk('tmpfs', disk, 64);
+  const store = join(disk, 'store');
+  const env = { env: { VMAR_DATASTORE: store } };
+  const backup = (minFree: string) => ['backup', '100', '--disk', 'd=large.raw', '--min-free', minFree];
+
+  it.runIf(isThere)('is not filled by a backup: it does not begin, or stops before', async () => {
+    imageOf(bench, 'large.raw', 48, 2);
+    await bench.json(['init', store]);
+    expect(await bench.error(backup('100MiB'), env)).toMatchObject({ exit: 1, code: 'min-free', object: store });
+    expect(readdirSync(join(store, 'locks'))).toEqual([]);
+    const error = await bench.error(backup('32MiB'), env);
+    expect(error).toMatchObject({ exit: 1, code: 'min-free', object: store });
+    expect(error.advice).toContain('vmar prune');
+    expect(readdirSync(join(store, 'tmp'))).toEqual([]);
+    expect((await bench.json(['list'], env)).backups).toEqual([]);
+    expect(await bench.json(['verify'], env)).toMatchObject({ ok: true });
+    await bench.json(backup('8MiB'), env);
+    const archive = ['backup', '100', '--disk', 'd=large.raw', '--output', 'x.vmar', '--min-free', '1MiB'];
+    expect(await bench.error(archive)).toMatchObject({ exit: 2, code: 'no-room-here' });
+  });
+});
+
 describe('a cache directory without room', () => {
   const bench = new Bench();
   const cache = bench.path('cache-disk');
