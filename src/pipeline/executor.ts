@@ -7,7 +7,7 @@ import type { CompressedFrame, Piece } from './compress.js';
 import type { ExtractJob, ExtractReport } from './extract-job.js';
 import { InlineExecutor } from './inline-executor.js';
 import type { FileRange } from './intake.js';
-import type { LoadJob, LoadReport } from './load-job.js';
+import type { CarryJob, LoadJob, LoadReport } from './load-job.js';
 import type { Slot, SlotPool } from './slots.js';
 import { ThreadedExecutor } from './threaded-executor.js';
 import type { VerifyJob, VerifyReport } from './verify-job.js';
@@ -21,7 +21,7 @@ export type {
   ExtractReport,
   ExtractTarget,
 } from './extract-job.js';
-export type { LoadChunk, LoadJob, LoadReport } from './load-job.js';
+export type { CarryJob, LoadChunk, LoadJob, LoadReport } from './load-job.js';
 export type { VerifyDamage, VerifyJob, VerifyReport } from './verify-job.js';
 
 export interface IntakeRequest {
@@ -68,6 +68,11 @@ export interface Executor {
    * asked for. Damage is reported, not thrown.
    */
   load(job: LoadJob): Promise<LoadReport>;
+  /**
+   * Reads one frame as it is stored into a slot, and checks its seal, that it opens, and the chunks asked for. Damage is
+   * reported, not thrown; without any, the slot holds the very bytes that were checked.
+   */
+  carry(job: CarryJob): Promise<LoadReport>;
   /** Walks the extents of a container and checks them. Damage is reported, not thrown. */
   verifyExtents(job: VerifyJob): Promise<VerifyReport>;
   /** Starts the threads, while the caller opens what they will work on; else the first task does. */

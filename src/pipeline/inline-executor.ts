@@ -2,6 +2,7 @@
 // Runs tasks in the caller's thread, before the call returns. For tests, small jobs and single-core machines.
 
 import { FailedError } from '../base/errors.js';
+import { carry } from './carry.js';
 import { type CompressedFrame, compress, type Piece } from './compress.js';
 import type { Executor, ExecutorOptions, IntakeRequest, IntakeResult } from './executor.js';
 import { extract } from './extract.js';
@@ -9,7 +10,7 @@ import type { ExtractJob, ExtractReport } from './extract-job.js';
 import { hashSlot } from './hash-slot.js';
 import { intake } from './intake.js';
 import { load } from './load.js';
-import type { LoadJob, LoadReport } from './load-job.js';
+import type { CarryJob, LoadJob, LoadReport } from './load-job.js';
 import { RefusedTargets } from './refused-targets.js';
 import { checkIntake, checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot } from './slots.js';
@@ -63,6 +64,11 @@ export class InlineExecutor implements Executor {
   async load(job: LoadJob): Promise<LoadReport> {
     this.#checkOpen();
     return load(job, this.#options.hash, this.#implementation);
+  }
+
+  async carry(job: CarryJob): Promise<LoadReport> {
+    this.#checkOpen();
+    return carry(job, job.into.memory, this.#options.hash, this.#implementation);
   }
 
   async verifyExtents(job: VerifyJob): Promise<VerifyReport> {

@@ -2,6 +2,7 @@
 // One frame to be had as raw bytes in shared memory, and what came of it.
 
 import type { ExtractChunk, ExtractFrame } from './extract-job.js';
+import type { Slot } from './slots.js';
 
 export type LoadChunk = Omit<ExtractChunk, 'targetOffset'>;
 
@@ -15,6 +16,12 @@ export interface LoadJob {
   readonly chunks: readonly LoadChunk[];
   /** Takes the raw bytes at its start; nobody else touches it before the promise settles. */
   readonly memory: SharedArrayBuffer;
+}
+
+/** One frame to be had as it is stored. */
+export interface CarryJob extends Omit<LoadJob, 'memory'> {
+  /** Takes the stored bytes at its start. */
+  readonly into: Slot;
 }
 
 export interface LoadReport {

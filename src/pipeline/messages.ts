@@ -50,12 +50,18 @@ export interface LoadTask {
   readonly memory: SharedArrayBuffer;
 }
 
+export interface CarryTask extends Omit<LoadTask, 'task' | 'memory'> {
+  readonly task: 'carry';
+  readonly pool: number;
+  readonly slot: number;
+}
+
 export interface VerifyTask {
   readonly task: 'verify';
   readonly job: VerifyJob;
 }
 
-export type Task = SlotTask | ExtractTask | LoadTask | VerifyTask;
+export type Task = SlotTask | ExtractTask | LoadTask | CarryTask | VerifyTask;
 
 /** The answer to a SlotTask that went well; an intake answers with the bytes that it could read. */
 export const DONE = 0;

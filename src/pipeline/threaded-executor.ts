@@ -5,8 +5,17 @@ import { BugError, FailedError } from '../base/errors.js';
 import type { CompressedFrame, Piece } from './compress.js';
 import type { Executor, ExecutorOptions, IntakeRequest, IntakeResult } from './executor.js';
 import type { ExtractJob, ExtractReport, ExtractTarget } from './extract-job.js';
-import type { LoadJob, LoadReport } from './load-job.js';
-import { type Answer, COMPRESS, type ExtractTask, HASH_SLOT, INTAKE, type LoadTask, packFrames } from './messages.js';
+import type { CarryJob, LoadJob, LoadReport } from './load-job.js';
+import {
+  type Answer,
+  type CarryTask,
+  COMPRESS,
+  type ExtractTask,
+  HASH_SLOT,
+  INTAKE,
+  type LoadTask,
+  packFrames,
+} from './messages.js';
 import { RefusedTargets } from './refused-targets.js';
 import { checkIntake, checkLength, compressedFrame, intakeResult, joinPieces } from './slot-tasks.js';
 import type { Slot, SlotPool } from './slots.js';
@@ -61,9 +70,15 @@ export class ThreadedExecutor implements Executor {
 
   async load(job: LoadJob): Promise<LoadReport> {
     const { fd, object, memory } = job;
-    const chunks = job.chunks.map((chunk) => ({ ...chunk, targetOffset: 0 }));
-    const { numbers, hashes } = packFrames([{ ...job.frame, chunks }]);
+    const { numbers, hashes } = packOne(job);
     const task: LoadTask = { task: 'load', fd, object, numbers, hashes, memory };
+    return reportOf<LoadReport>(await this.#team.run(task, [numbers.buffer, hashes.buffer]));
+  }
+
+  async carry(job: CarryJob): Promise<LoadReport> {
+    const { fd, object, into } = job;
+    const { numbers, hashes } = packOne(job);
+    const task: CarryTask = { task: 'carry', fd, object, numbers, hashes, pool: this.#poolOf(into), slot: into.index };
     return reportOf<LoadReport>(await this.#team.run(task, [numbers.buffer, hashes.buffer]));
   }
 
@@ -101,6 +116,10 @@ function cloneable(job: VerifyJob): VerifyJob {
     ...(stopAfterBytes === undefined ? {} : { stopAfterBytes }),
     containerId: Uint8Array.from(job.containerId),
   };
+}
+
+function packOne({ frame, chunks }: Omit<LoadJob, 'memory'>): ReturnType<typeof packFrames> {
+  return packFrames([{ ...frame, chunks: chunks.map((chunk) => ({ ...chunk, targetOffset: 0 })) }]);
 }
 
 function reportOf<T>(answer: Answer): T {

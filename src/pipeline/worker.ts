@@ -3,6 +3,7 @@
 
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
+import { carry } from './carry.js';
 import { compress, type Run } from './compress.js';
 import { encodeError } from './error-message.js';
 import { extract } from './extract.js';
@@ -68,6 +69,11 @@ function run(task: Task): Answer {
   if (task.task === 'load') {
     const frame = frames[0]!;
     return { report: load({ fd, object, frame, chunks: frame.chunks, memory: task.memory }, hash, implementation) };
+  }
+  if (task.task === 'carry') {
+    const frame = frames[0]!;
+    const into = slotOf(task.pool, task.slot);
+    return { report: carry({ fd, object, frame, chunks: frame.chunks }, into, hash, implementation) };
   }
   const { target } = task;
   const place = target.kind === 'file' ? target : { kind: target.kind, memory: slotOf(target.pool, target.slot) };
