@@ -25,6 +25,7 @@ import { DatastoreChunks } from './datastore-chunks.js';
 import type { FrameOutput } from './frame-builder.js';
 import { KnownChunks } from './known-chunks.js';
 import { manifestPart } from './manifest-part.js';
+import type { MapReader } from './map-reader.js';
 import { PackRoom } from './pack-room.js';
 import { type Parent, parentMaps } from './parent.js';
 import type { ManifestDraft, Vault, VaultBegin } from './vault.js';
@@ -36,6 +37,18 @@ export interface DatastoreVaultOptions {
   readonly signal?: AbortSignal;
   /** 16 bytes that name this host. */
   readonly writerId?: Uint8Array;
+  /** Has the last word on the manifest, but for the guest and the time. */
+  readonly revise?: (manifest: Manifest) => Manifest;
+  /** Looks at each pack when it is whole and durable, before it gets its name; may refuse it. */
+  readonly inspect?: (path: string) => Promise<void>;
+}
+
+/** An earlier or later backup of the guest, as what a new one is compared with. */
+export interface Relative {
+  /** For each disk of the new backup; undefined where there is no such disk to compare with. */
+  readonly maps: readonly (MapReader | undefined)[];
+  /** Says that chunks or pages of it stand in the new maps. */
+  note(): void;
 }
 
 /**
@@ -46,7 +59,7 @@ export async function openDatastoreVault(
   store: Datastore,
   guest: Pick<GuestRef, 'namespace' | 'guestId'>,
   options: DatastoreVaultOptions,
-): Promise<Vault> {
+): Promise<DatastoreVault> {
   const ref: GuestRef = { namespace: guest.namespace, guestType: 'vm', guestId: guest.guestId };
   const { waitSeconds, signal } = options;
   store.checkWritable();
@@ -59,7 +72,7 @@ export async function openDatastoreVault(
     // After the session has its lock, and before the index: what gc wrote anew is in the index then.
     const state = await PackState.read(store.root, store.log);
     const chunks = await DatastoreChunks.open(store);
-    return new DatastoreVault(store, session, lock, ref, chunks, state, options.writerId ?? new Uint8Array(16));
+    return new DatastoreVault(store, session, lock, ref, chunks, state, options);
   } catch (error) {
     await lock.release();
     await session?.end();
@@ -67,7 +80,7 @@ export async function openDatastoreVault(
   }
 }
 
-class DatastoreVault implements Vault {
+export class DatastoreVault implements Vault {
   readonly hash: HashName;
   readonly clusterSizeBytes: number;
   readonly fanout: number;
@@ -82,12 +95,15 @@ class DatastoreVault implements Vault {
   readonly #state: PackState;
   readonly #known: KnownChunks;
   readonly #writerId: Uint8Array;
+  readonly #revise: (manifest: Manifest) => Manifest;
   readonly #dataPacks: PackStream;
   readonly #mapPacks: PackStream;
   #parent: Parent | undefined;
   #beside: Pick<Sidecar, 'labels' | 'notes' | 'isProtected'> = { labels: new Map(), notes: '', isProtected: false };
-  #usesParent = false;
+  /** The parent, and other backups of the guest, whose chunks stand in the new maps. */
+  readonly #used = new Set<Parent>();
 
+  /** @internal See openDatastoreVault. */
   constructor(
     store: Datastore,
     session: Session,
@@ -95,7 +111,7 @@ class DatastoreVault implements Vault {
     guest: GuestRef,
     chunks: DatastoreChunks,
     state: PackState,
-    writerId: Uint8Array,
+    { writerId = new Uint8Array(16), revise = (manifest) => manifest, inspect }: DatastoreVaultOptions,
   ) {
     this.#store = store;
     this.#session = session;
@@ -105,13 +121,15 @@ class DatastoreVault implements Vault {
     this.#state = state;
     this.#known = new KnownChunks(chunks, state, store.log);
     this.#writerId = writerId;
+    this.#revise = revise;
     this.hash = store.superblock.hash;
     this.clusterSizeBytes = store.superblock.clusterSizeBytes;
     this.fanout = store.superblock.mapFanout;
     this.scratchDirectory = session.tmpDir;
-    const room = new PackRoom(store, session, writerId, async (packId, pages, seal) => {
+    const onPublished = async (packId: PackId, pages: Iterable<Uint8Array>, seal: Uint8Array): Promise<void> => {
       await this.#known.published(packId, pages, seal);
-    });
+    };
+    const room = new PackRoom(store, session, writerId, onPublished, inspect);
     this.#dataPacks = new PackStream(room, 1);
     this.#mapPacks = new PackStream(room, 2);
     this.dataFrames = this.#dataPacks;
@@ -129,12 +147,19 @@ class DatastoreVault implements Vault {
     return { timeSeconds, parents };
   }
 
-  /** A damaged latest manifest is no parent, and no reason not to back up. */
-  async #readParent(): Promise<Parent | undefined> {
+  /** As `begin` does with the guest's latest backup, for another one of its backups. */
+  async relative(ref: BackupRef, backup: BackupDescription): Promise<Relative> {
+    const read = await this.#readParent(ref);
+    const maps = await parentMaps(this.#chunks, read, backup, this.clusterSizeBytes, this.#store.log);
+    return { maps, note: () => (read === undefined ? undefined : this.#used.add(read)) };
+  }
+
+  /** A damaged manifest is no parent, and no reason not to back up. */
+  async #readParent(ref?: BackupRef): Promise<Parent | undefined> {
     try {
-      const latest = await latestBackup(this.#store.root, this.#guest);
-      if (latest === undefined) return undefined;
-      const { manifest, digest } = await readManifest(this.#store.root, latest);
+      const found = ref ?? (await latestBackup(this.#store.root, this.#guest));
+      if (found === undefined) return undefined;
+      const { manifest, digest } = await readManifest(this.#store.root, found);
       return { manifest, digest, packs: this.#heirsOf(this.#state, manifest.packs, digest) };
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
@@ -156,14 +181,14 @@ class DatastoreVault implements Vault {
   }
 
   noteParent(): void {
-    this.#usesParent = true;
+    if (this.#parent !== undefined) this.#used.add(this.#parent);
   }
 
   async commit(draft: ManifestDraft): Promise<string> {
     await this.#dataPacks.finish();
     await this.#mapPacks.currentId();
     const packs = await this.#packs();
-    const manifest = this.#manifest(draft, packs);
+    const manifest = this.#revise(this.#manifest(draft, packs));
     const bytes = encodeManifest(manifest);
     await this.#mapPacks.addManifest(manifestPart(bytes, this.hash));
     await this.#mapPacks.finish();
@@ -185,7 +210,7 @@ class DatastoreVault implements Vault {
   async #syncPacksHit(): Promise<void> {
     const { fs, root } = this.#store;
     const own = [...this.#dataPacks.ids, ...this.#mapPacks.ids].map((id) => toHex(id));
-    const durable = new Set([...own, ...(this.#parent?.packs ?? [])]);
+    const durable = new Set([...own, ...[this.#parent, ...this.#used].flatMap((parent) => parent?.packs ?? [])]);
     const hit = [...this.#known.packsHit].filter((packId) => !durable.has(packId));
     if (hit.length === 0) return;
     const directories = new Set(hit.map((packId) => packDirectory(root, packId)));
@@ -207,10 +232,8 @@ class DatastoreVault implements Vault {
     }
   }
 
-  /** A pack of the parent that was condemned meanwhile is there as long as we are; its heirs are there longer. */
-  async #packsOfParent(): Promise<readonly PackId[]> {
-    const { packs = [], digest } = this.#parent ?? {};
-    if (digest === undefined) return packs;
+  /** A pack of a parent that was condemned meanwhile is there as long as we are; its heirs are there longer. */
+  async #packsNow({ packs = [], digest }: Parent): Promise<readonly PackId[]> {
     const now = await PackState.read(this.#store.root, this.#store.log);
     return this.#heirsOf(now, packs, digest) ?? packs;
   }
@@ -218,7 +241,7 @@ class DatastoreVault implements Vault {
   async #packs(): Promise<PackId[]> {
     const packs = new Set<PackId>(this.#known.packsHit);
     for (const id of [...this.#dataPacks.ids, ...this.#mapPacks.ids]) packs.add(toHex(id));
-    if (this.#usesParent) for (const id of await this.#packsOfParent()) packs.add(id);
+    for (const used of this.#used) for (const id of await this.#packsNow(used)) packs.add(id);
     return [...packs].sort();
   }
 

@@ -5,7 +5,7 @@ import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../..
 import { decodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
 import type { Sidecar } from '../../formats/vmar/sidecar.js';
 import { DamageError, FailedError, VmarError } from '../base/errors.js';
-import { formatBackupId, resolveBackup } from '../store/backup-id.js';
+import { type BackupRef, formatBackupId, resolveBackup } from '../store/backup-id.js';
 import { ContainerReader } from '../store/container-reader.js';
 import type { Datastore } from '../store/datastore.js';
 import { listManifestNames } from '../store/manifest-tree.js';
@@ -36,10 +36,18 @@ export interface OpenBackup {
  * @throws NotFoundError if there is none, UsageError if the name fits several, DamageError if its manifest is damaged.
  */
 export async function openBackup(store: Datastore, name: string): Promise<OpenBackup> {
+  return await openInSession(store, async () => resolveBackup(name, (await listManifestNames(store.root)).backups));
+}
+
+/** The same for one that is known. */
+export async function openBackupAt(store: Datastore, ref: BackupRef): Promise<OpenBackup> {
+  return await openInSession(store, async () => ref);
+}
+
+async function openInSession(store: Datastore, find: () => Promise<BackupRef>): Promise<OpenBackup> {
   const session = await store.beginSession('read');
   try {
-    const { backups } = await listManifestNames(store.root);
-    const ref = resolveBackup(name, backups);
+    const ref = await find();
     const { manifest, digest, path } = await readManifest(store.root, ref);
     const sidecar = await readSidecar(store.root, ref, digest).catch((error: unknown) => {
       if (!(error instanceof VmarError)) throw error;

@@ -19,18 +19,24 @@ export class PackRoom implements PackPlace {
   readonly #session: Session;
   readonly #writerId: Uint8Array;
   readonly #onPublished: (packId: string, entries: Iterable<Uint8Array>, footerSeal: Uint8Array) => Promise<void>;
+  readonly #inspect: ((path: string) => Promise<void>) | undefined;
 
-  /** `onPublished` gets the pack's sorted table, read back from the disk and checked. */
+  /**
+   * `onPublished` gets the pack's sorted table, read back from the disk and checked. `inspect` may look at a whole,
+   * durable pack before it gets its name, and refuse it.
+   */
   constructor(
     store: Datastore,
     session: Session,
     writerId: Uint8Array,
     onPublished: (packId: string, entries: Iterable<Uint8Array>, footerSeal: Uint8Array) => Promise<void>,
+    inspect?: (path: string) => Promise<void>,
   ) {
     this.#store = store;
     this.#session = session;
     this.#writerId = writerId;
     this.#onPublished = onPublished;
+    this.#inspect = inspect;
   }
 
   async create(content: 1 | 2): Promise<OpenPack> {
@@ -69,6 +75,7 @@ export class PackRoom implements PackPlace {
       await pack.container.abandon().catch(() => undefined);
       throw error;
     }
+    await this.#inspect?.(pack.temporaryPath);
     const name = toHex(pack.id);
     const directory = packDirectory(root, name);
     await this.#makeDirectory(directory);

@@ -13,6 +13,7 @@ export function defineHousekeeping(program: Command, action: Action): void {
   action(protect, () => import('./commands/protect.js'), all);
   definePrune(program, action);
   defineGc(program, action);
+  defineCopy(program, action);
 }
 
 function definePrune(program: Command, action: Action): void {
@@ -51,6 +52,34 @@ function defineGc(program: Command, action: Action): void {
     () => import('./commands/gc.js'),
     () => undefined,
   );
+}
+
+function defineCopy(program: Command, action: Action): void {
+  const copy = program
+    .command('copy')
+    .description('copy backups to another datastore, or from one: only what the other side lacks')
+    .argument('[backup...]', 'the backups')
+    .option('--to <dir>', 'the datastore that they go to')
+    .option('--from <dir>', 'or the datastore that they come from')
+    .option('--guest <guest>', 'all backups of this guest that the other side lacks; repeatable', collect)
+    .option('--all', 'all backups that the other side lacks')
+    .option('--dry-run', 'say what would be copied, and copy nothing')
+    .option('--min-free <size>', 'stop before less than so much is free there')
+    .option('--level <number>', 'of zstd, 1 to 22, for what is compressed anew (default: 1)')
+    .option('--wait [=seconds]', 'wait while somebody else works on a guest there (default: forever)')
+    .option('--workers <number>', 'threads (default: one a core)')
+    .addHelpText(
+      'after',
+      `
+One of the two datastores is that of --datastore. A copy that was cut off goes on when it is started again. What is
+there already is not copied twice. Between datastores of different cluster size or hash, disks are read and chunked
+anew, which it says. A damaged backup is named, and stops no other (exit status 3).`,
+    );
+  action(copy, () => import('./commands/copy.js'), all);
+}
+
+function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
 }
 
 function all(words: readonly string[]): readonly string[] {
