@@ -15,7 +15,8 @@ import { mountSmallDisk } from './small-disk.js';
 const MIB = 1 << 20;
 const bench = new Bench();
 const destination = bench.path('destination');
-const random = seededRandom();
+const SEED = Number(process.env.VMAR_TEST_SEED ?? Date.now() % 2 ** 32);
+const random = seededRandom(SEED);
 /** More than two packs of data. */
 const IMAGE_MIB = 300;
 
@@ -43,7 +44,7 @@ beforeAll(async () => {
   await bench.json(['backup', '2', '--disk', 'd=large.raw', '--time', '1700000000']);
 }, 120_000);
 
-describe('a copy that is cut off', () => {
+describe(`a copy that is cut off (VMAR_TEST_SEED=${SEED})`, () => {
   it('by kill -9, at any moment, leaves no half backup and copies no finished pack twice', async () => {
     await bench.json(['init', destination]);
     let packs = 0;
