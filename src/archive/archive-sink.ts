@@ -314,7 +314,8 @@ export class ArchiveSink implements DumpSink {
       const id = slot.ids.subarray(i * 32, i * 32 + 32);
       disk.set(cluster, id);
       const page = parents?.get(Math.floor(cluster / fanout));
-      if (page instanceof Uint8Array && sameId(page, (cluster % fanout) * 32, slot.ids, i * 32)) {
+      const isSame = page instanceof Uint8Array && sameId(page, (cluster % fanout) * 32, slot.ids, i * 32);
+      if (isSame && !this.#vault.isLost(id)) {
         disk.unchangedBytes += bytes;
         sameAsParent = true;
         known++;
@@ -342,7 +343,7 @@ export class ArchiveSink implements DumpSink {
   async #takePage(diskIndex: number, level: number, index: number, page: Uint8Array): Promise<Uint8Array> {
     const id = this.#pageHasher(level).digest(page);
     const parent = this.#disk(diskIndex).parent;
-    if (parent !== undefined && Buffer.compare(await parent.pageId(level, index), id) === 0) {
+    if (parent !== undefined && !this.#vault.isLost(id) && (await parent.hasPage(level, index, id))) {
       this.#vault.noteParent();
       return id;
     }

@@ -145,6 +145,10 @@ class ArchiveVault implements Vault {
     return this.#noted.has(key) || this.#indexing?.has(key) === true || this.#index.get(id) !== undefined;
   }
 
+  isLost(): boolean {
+    return false;
+  }
+
   note(id: Uint8Array): void {
     this.#noted.set(keyOf(id), id);
     if (this.#noted.size >= NOTED_CHUNKS && this.#indexing === undefined) this.#startIndexing();

@@ -2,15 +2,18 @@
 // The chunks of a datastore: the index says where one should be, the packs' own tables where it is.
 
 import type { HashName } from '../../formats/vmar/hash.js';
-import { fromHex } from '../base/bytes.js';
-import { BugError, DamageError, NotFoundError, VmarError } from '../base/errors.js';
+import { DamageError, NotFoundError, VmarError } from '../base/errors.js';
 import type { ChunkIndex } from '../store/chunk-index.js';
 import type { ContainerReader } from '../store/container-reader.js';
+import { KnownDamage, readDamage } from '../store/damage-list.js';
 import type { Datastore } from '../store/datastore.js';
-import type { PackId } from '../store/layout.js';
+import { type PackId, packIdOfPath } from '../store/layout.js';
 import { PackSet } from '../store/pack-set.js';
+import type { Session } from '../store/session.js';
 import { readPackTable } from '../store/stored-packs.js';
 import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
+import { DamageNotes } from './damage-notes.js';
+import { packIdBytes } from './pack-id-bytes.js';
 
 export class DatastoreChunks implements ChunkSource {
   readonly hash: HashName;
@@ -21,22 +24,43 @@ export class DatastoreChunks implements ChunkSource {
   readonly #righted = new Set<PackId>();
   /** Frames that were found damaged, as `FRAME@PATH`. */
   readonly #distrusted = new Set<string>();
+  /** As it was when this was opened. */
+  readonly damage: KnownDamage;
+  readonly #notes: DamageNotes | undefined;
 
-  private constructor(store: Datastore, index: ChunkIndex) {
+  private constructor(store: Datastore, index: ChunkIndex, damage: KnownDamage, notes: DamageNotes | undefined) {
     this.#store = store;
+    this.damage = damage;
+    this.#notes = notes;
     this.hash = store.superblock.hash;
     this.packs = new PackSet(store.root);
     this.index = index;
   }
 
-  /** Opens the index, brought up to date with the packs that are there. */
-  static async open(store: Datastore): Promise<DatastoreChunks> {
-    return new DatastoreChunks(store, await store.index());
+  /**
+   * Opens the index, brought up to date with the packs that are there. With a session, damage that is met on the way goes
+   * to the damage list; by whom it is met, `setReading` says.
+   */
+  static async open(store: Datastore, session?: Session): Promise<DatastoreChunks> {
+    const damage = await readDamage(store.root, store.log);
+    const notes = session === undefined ? undefined : new DamageNotes(store, session, damage);
+    return new DatastoreChunks(store, await store.index(), damage, notes);
   }
 
+  /** As `open`, but for who finds out what is damaged. */
+  static async openToVerify(store: Datastore): Promise<DatastoreChunks> {
+    return new DatastoreChunks(store, await store.index(), KnownDamage.NONE, undefined);
+  }
+
+  /** Names the backup that is read from here on. */
+  setReading(backup: string): void {
+    if (this.#notes !== undefined) this.#notes.reading = backup;
+  }
+
+  /** Not where the chunk is known to be damaged: then every other place is looked for. */
   locate(id: Uint8Array): ChunkPlace | undefined {
     const hit = this.index.get(id);
-    if (hit === undefined) return undefined;
+    if (hit === undefined || this.damage.isAt(hit.packId, hit.frame, id)) return undefined;
     const { packId, frame, offsetBytes, lengthBytes } = hit;
     const container = this.pack(packId);
     return container === undefined ? undefined : { container, frame, offsetBytes, lengthBytes };
@@ -44,6 +68,7 @@ export class DatastoreChunks implements ChunkSource {
 
   async locateAll(id: Uint8Array): Promise<ChunkPlaces> {
     const places: ChunkPlace[] = [];
+    const suspects: ChunkPlace[] = [];
     const passedOver: VmarError[] = [];
     let told = false;
     let first: PackId | undefined;
@@ -52,6 +77,10 @@ export class DatastoreChunks implements ChunkSource {
         const container = this.packs.open(packIdBytes(packId));
         const found = container.find(id);
         if (found === undefined) continue;
+        if (this.damage.isAt(packId, found.frame, id)) {
+          suspects.push({ container, ...found });
+          continue;
+        }
         places.push({ container, ...found });
         told ||= this.#tells(id, packId, found);
         first ??= packId;
@@ -61,7 +90,8 @@ export class DatastoreChunks implements ChunkSource {
       }
     }
     if (first !== undefined && !told) await this.#putRight(first);
-    return { places, passedOver };
+    // Where it is known to be damaged it comes last; all that can be read of a pack is worth a try.
+    return { places: [...places, ...suspects], passedOver };
   }
 
   /** Whether the index has the chunk at one of its places. */
@@ -93,6 +123,14 @@ export class DatastoreChunks implements ChunkSource {
 
   distrust({ container, frame }: ChunkPlace): void {
     this.#distrusted.add(`${frame}@${container.path}`);
+    const packId = packIdOfPath(this.#store.root, container.path);
+    if (packId !== undefined) this.#notes?.note(packId, frame);
+  }
+
+  /** Whether the index knows a sound place of a chunk outside of a pack. */
+  isElsewhere(id: Uint8Array, packId: PackId): boolean {
+    const hit = this.index.get(id);
+    return hit !== undefined && hit.packId !== packId && this.confirm(hit.packId, id) === 'here';
   }
 
   /**
@@ -105,6 +143,7 @@ export class DatastoreChunks implements ChunkSource {
       if (container === undefined) return 'damaged';
       const entry = container.find(id);
       if (entry === undefined) return 'stale';
+      if (this.damage.isAt(packId, entry.frame, id)) return 'damaged';
       const isDistrusted = this.#distrusted.size > 0 && this.#distrusted.has(`${entry.frame}@${container.path}`);
       return isDistrusted ? 'damaged' : 'here';
     } catch (error) {
@@ -118,8 +157,9 @@ export class DatastoreChunks implements ChunkSource {
     try {
       return this.packs.open(packIdBytes(packId));
     } catch (error) {
-      if (error instanceof VmarError) return undefined;
-      throw error;
+      if (!(error instanceof VmarError)) throw error;
+      if (error instanceof DamageError) this.#notes?.note(packId, 'all');
+      return undefined;
     }
   }
 
@@ -131,15 +171,9 @@ export class DatastoreChunks implements ChunkSource {
     this.packs.closeAll();
   }
 
-  /** Closes the packs; the index is the datastore's. */
+  /** Closes the packs, and has remembered what damage was met; the index is the datastore's. Before the session ends. */
   async close(): Promise<void> {
+    await this.#notes?.settle();
     this.packs.closeAll();
   }
-}
-
-/** The 16 bytes of a pack's id. */
-export function packIdBytes(packId: PackId): Uint8Array {
-  const bytes = fromHex(packId, 16);
-  if (bytes === undefined) throw new BugError(`not the id of a pack: ${packId}`);
-  return bytes;
 }

@@ -28,6 +28,7 @@ import { manifestPart } from './manifest-part.js';
 import type { MapReader } from './map-reader.js';
 import { PackRoom } from './pack-room.js';
 import { type Parent, parentMaps } from './parent.js';
+import { ParentDamage } from './parent-damage.js';
 import type { ManifestDraft, Vault, VaultBegin } from './vault.js';
 import { WRITER_NAME } from './writer-name.js';
 
@@ -71,7 +72,7 @@ export async function openDatastoreVault(
     session = await store.beginSession('backup');
     // After the session has its lock, and before the index: what gc wrote anew is in the index then.
     const state = await PackState.read(store.root, store.log);
-    const chunks = await DatastoreChunks.open(store);
+    const chunks = await DatastoreChunks.open(store, session);
     return new DatastoreVault(store, session, lock, ref, chunks, state, options);
   } catch (error) {
     await lock.release();
@@ -102,6 +103,8 @@ export class DatastoreVault implements Vault {
   #beside: Pick<Sidecar, 'labels' | 'notes' | 'isProtected'> = { labels: new Map(), notes: '', isProtected: false };
   /** The parent, and other backups of the guest, whose chunks stand in the new maps. */
   readonly #used = new Set<Parent>();
+  /** Of each of these that was looked at. */
+  readonly #damage: ParentDamage[] = [];
 
   /** @internal See openDatastoreVault. */
   constructor(
@@ -140,7 +143,7 @@ export class DatastoreVault implements Vault {
     const { labels = new Map(), notes = '', isProtected = false } = backup;
     this.#beside = { labels, notes, isProtected };
     this.#parent = await this.#readParent();
-    const parents = await parentMaps(this.#chunks, this.#parent, backup, this.clusterSizeBytes, this.#store.log);
+    const parents = await this.#mapsOf(this.#parent, backup);
     let { timeSeconds } = backup;
     // Nobody else adds backups of this guest while its lock is held.
     while (existsSync(manifestPath(this.#store.root, { ...this.#guest, timeSeconds }))) timeSeconds++;
@@ -150,8 +153,15 @@ export class DatastoreVault implements Vault {
   /** As `begin` does with the guest's latest backup, for another one of its backups. */
   async relative(ref: BackupRef, backup: BackupDescription): Promise<Relative> {
     const read = await this.#readParent(ref);
-    const maps = await parentMaps(this.#chunks, read, backup, this.clusterSizeBytes, this.#store.log);
+    const maps = await this.#mapsOf(read, backup);
     return { maps, note: () => (read === undefined ? undefined : this.#used.add(read)) };
+  }
+
+  async #mapsOf(parent: Parent | undefined, backup: BackupDescription): Promise<(MapReader | undefined)[]> {
+    const damage = ParentDamage.of(this.#chunks, this.#chunks.damage, parent?.packs ?? []);
+    this.#damage.push(damage);
+    if (parent !== undefined) this.#chunks.setReading(formatBackupId(parent.manifest));
+    return await parentMaps(this.#chunks, parent, damage, backup, this.clusterSizeBytes, this.#store.log);
   }
 
   /** A damaged manifest is no parent, and no reason not to back up. */
@@ -174,6 +184,10 @@ export class DatastoreVault implements Vault {
 
   has(id: Uint8Array): boolean {
     return this.#known.has(id);
+  }
+
+  isLost(id: Uint8Array): boolean {
+    return this.#damage.some((damage) => damage.isLost(id));
   }
 
   note(id: Uint8Array): void {

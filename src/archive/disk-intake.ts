@@ -20,21 +20,23 @@ export interface IntakeOptions {
   readonly onPage: (level: number, index: number, page: Uint8Array) => Promise<Uint8Array>;
 }
 
+/** Each costs a search through all packs; after so many the parent is compared with no more. */
+const MOST_LOST_PAGES = 16;
+
 export class DiskIntake {
   readonly name: string;
-  /** Undefined also once a page of it turned out damaged: a comparison less is no reason to fail. */
-  parent: MapReader | undefined;
+  readonly parent: MapReader | undefined;
   readBytes = 0;
   zeroBytes = 0;
   unchangedBytes = 0;
   newBytes = 0;
   storedBytes = 0;
+  /** Leaf pages of the parent that turned out damaged: a comparison less is no reason to fail. */
+  readonly #lostPages = new Set<number>();
   readonly #options: IntakeOptions;
   #map: MapBuilder | undefined;
   #stream: StreamIds | undefined;
   #sizeBytes: number | undefined;
-  /** Of the parent's map. */
-  #damage: DamageError | undefined;
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -98,7 +100,6 @@ export class DiskIntake {
 
   async setParentRange(first: number, count: number): Promise<void> {
     const { parent } = this;
-    if (this.#damage !== undefined) throw this.#damage;
     if (this.#map === undefined || parent === undefined) {
       throw new UsageError('no-parent', `disk ${this.name} has no parent to be the same as`, { object: this.name });
     }
@@ -111,14 +112,14 @@ export class DiskIntake {
     const { parent } = this;
     if (parent === undefined) return pages;
     const lastPage = Math.floor((first + count - 1) / parent.fanout);
-    try {
-      for (let page = Math.floor(first / parent.fanout); page <= lastPage; page++) {
+    for (let page = Math.floor(first / parent.fanout); page <= lastPage; page++) {
+      if (this.#lostPages.has(page) || this.#lostPages.size >= MOST_LOST_PAGES) continue;
+      try {
         pages.set(page, parent.cachedPage(1, page) ?? (await parent.page(1, page)));
+      } catch (error) {
+        if (!(error instanceof DamageError)) throw error;
+        this.#lostPages.add(page);
       }
-    } catch (error) {
-      if (!(error instanceof DamageError)) throw error;
-      this.parent = undefined;
-      this.#damage = error;
     }
     return pages;
   }

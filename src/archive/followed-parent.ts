@@ -16,6 +16,7 @@ import { latestBackup } from '../store/manifests.js';
 import { type BackupDisk, openBackupDisk } from './backup-disk.js';
 import { DatastoreChunks } from './datastore-chunks.js';
 import { type OpenBackup, openBackup } from './open-backup.js';
+import { type LostRange, lostRanges, ParentDamage } from './parent-damage.js';
 
 export interface FollowedDisk {
   readonly disk: string;
@@ -67,6 +68,16 @@ export class FollowedParent {
     }
   }
 
+  /**
+   * What of a disk that `openDisk` gives is known to be damaged: it is to be read again, as if it had changed. The rest may
+   * be taken from the parent unread.
+   */
+  async damagedRanges({ disk }: Pick<FollowedDisk, 'disk'>): Promise<LostRange[]> {
+    if ('fault' in this.#parent || !(this.#parent.source instanceof DatastoreChunks)) return [];
+    const { manifest, source } = this.#parent;
+    return await lostRanges(source, manifest, disk, this.#packs);
+  }
+
   /** The disk as it was, to be closed before this. Rejects with FailedError 'no-usable-parent', which says why. */
   async openDisk(
     wanted: FollowedDisk,
@@ -92,7 +103,9 @@ export class FollowedParent {
     }
     if (!(source instanceof DatastoreChunks)) return undefined;
     const missing = this.#packs.find((packId) => source.pack(packId) === undefined);
-    return missing === undefined ? undefined : `a pack of ${name} is gone or damaged: ${missing}`;
+    if (missing !== undefined) return `a pack of ${name} is gone or damaged: ${missing}`;
+    const { fault: damage } = ParentDamage.of(source, source.damage, this.#packs);
+    return damage === undefined ? undefined : `${name} is damaged: ${damage}`;
   }
 
   async close(): Promise<void> {

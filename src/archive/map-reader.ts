@@ -3,6 +3,7 @@
 // above, so what it gives is what the manifest's root stands for, or a DamageError.
 
 import { clusterCount, mapLevels, pageEntries, ZERO_ID } from '../../formats/vmar/map.js';
+import { bytesEqual } from '../base/bytes.js';
 import { divideUp } from '../base/checked.js';
 import { DamageError } from '../base/errors.js';
 import type { ChunkReader } from './chunk-reader.js';
@@ -64,6 +65,16 @@ export class MapReader {
     if (above === 'zero') return ZERO_ID;
     const at = (index % this.fanout) * 32;
     return above.subarray(at, at + 32);
+  }
+
+  /** Whether a page has this id; false where the pages above it are damaged. */
+  async hasPage(level: number, index: number, id: Uint8Array): Promise<boolean> {
+    try {
+      return bytesEqual(await this.pageId(level, index), id);
+    } catch (error) {
+      if (error instanceof DamageError) return false;
+      throw error;
+    }
   }
 
   #checked(bytes: Uint8Array, level: number, index: number): Uint8Array {

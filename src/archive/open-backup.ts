@@ -28,6 +28,8 @@ export interface OpenBackup {
   /** @throws DamageError when it is asked for and damaged: labels that are lost are no reason not to restore. */
   readonly sidecar: Sidecar | undefined;
   readonly source: ChunkSource;
+  /** Where it is known to be damaged: the names of the disks that are touched, none if that is not known. */
+  readonly damagedDisks?: readonly string[];
   close(): Promise<void>;
 }
 
@@ -54,13 +56,17 @@ async function openInSession(store: Datastore, find: () => Promise<BackupRef>): 
       store.log.warn(`labels and notes of ${formatBackupId(ref)} cannot be read: ${error.message}`);
       return error;
     });
-    const source = await DatastoreChunks.open(store);
+    const source = await DatastoreChunks.open(store, session);
+    source.setReading(formatBackupId(ref));
+    const { damage } = source;
+    const isDamaged = damage.isDamaged(formatBackupId(ref));
+    const known = isDamaged ? { damagedDisks: damage.disksOf(formatBackupId(ref)) } : {};
     const close = async (): Promise<void> => {
       await source.close();
       await session.end();
     };
     return {
-      ...{ name: formatBackupId(ref), manifest, manifestPath: path, digest, source, close },
+      ...{ name: formatBackupId(ref), manifest, manifestPath: path, digest, source, close, ...known },
       get sidecar() {
         if (sidecar instanceof VmarError) throw sidecar;
         return sidecar;

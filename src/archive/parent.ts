@@ -9,6 +9,7 @@ import type { PackId } from '../store/layout.js';
 import { ChunkReader } from './chunk-reader.js';
 import type { DatastoreChunks } from './datastore-chunks.js';
 import { type MapPage, MapReader, type MapShape } from './map-reader.js';
+import type { ParentDamage } from './parent-damage.js';
 
 export interface Parent {
   readonly manifest: Manifest;
@@ -25,11 +26,12 @@ export interface Parent {
 export async function parentMaps(
   chunks: DatastoreChunks,
   parent: Parent | undefined,
+  damage: ParentDamage,
   backup: BackupDescription,
   clusterSizeBytes: number,
   log: Log,
 ): Promise<(MapReader | undefined)[]> {
-  if (parent === undefined || !restsOnSoundPacks(chunks, parent, log)) return backup.disks.map(() => undefined);
+  if (parent === undefined || !restsOnSoundPacks(chunks, parent, damage, log)) return backup.disks.map(() => undefined);
   const reader = new ChunkReader(chunks);
   const { hash, mapFanout } = parent.manifest;
   return await Promise.all(
@@ -81,9 +83,13 @@ async function isReadable(map: MapReader): Promise<boolean> {
   }
 }
 
-function restsOnSoundPacks(chunks: DatastoreChunks, parent: Parent, log: Log): boolean {
+function restsOnSoundPacks(chunks: DatastoreChunks, parent: Parent, damage: ParentDamage, log: Log): boolean {
   if (parent.packs === undefined) {
     log.info('the previous backup is not used for comparison: `vmar gc` has not looked at it yet');
+    return false;
+  }
+  if (damage.fault !== undefined) {
+    log.warn(`the previous backup is not used for comparison: ${damage.fault}; what it has of this one is stored anew`);
     return false;
   }
   const missing = parent.packs.find((packId) => chunks.pack(packId) === undefined);

@@ -37,6 +37,8 @@ export interface Vault {
    * Called for every cluster that changed; must be quick.
    */
   has(id: Uint8Array): boolean;
+  /** Whether a chunk that the parent has is known to be damaged there: it is not taken over, and stored unless `has` says. */
+  isLost(id: Uint8Array): boolean;
   /** Says that the chunk is on its way to `dataFrames` or `mapFrames`. */
   note(id: Uint8Array): void;
   /** Says that chunks or pages of the parent stand in the new maps. */

@@ -67,6 +67,12 @@ export class ChangedExports {
     }
     const parent = await this.#parent.openDisk(wanted, { executor, log });
     try {
+      for (const { offsetBytes, lengthBytes } of await this.#parent.damagedRanges(wanted)) {
+        log.info(
+          `${name}: ${lengthBytes} bytes from ${offsetBytes} on are read again: there the last backup is damaged`,
+        );
+        dirty.set(offsetBytes, lengthBytes);
+      }
       const source = await openExport(this.#context, place, this.#options);
       const device = new DirtyOverParent({ source, parent, dirty });
       log.debug(`${name}: ${dirty.dirtyBytes} bytes changed since the last backup`);

@@ -145,6 +145,8 @@ function defineVerify(program: Command, action: Action): void {
     .argument('[backup...]', 'only these')
     .option('--quick', 'all but the data: headers, tables, maps, manifests, and that nothing is missing')
     .option('--portable', 'check ids a second time, by an independent implementation of the hash (slow)')
+    .option('--older-than <span>', 'only what was not verified for so long, the longest unread first: 30d, 12h')
+    .option('--budget <span>', 'begin nothing more after so long, and say what is left for the next run: 2h')
     .option('--workers <number>', 'threads (default: one a core)');
   action(command, () => import('./commands/verify.js'), all);
 }

@@ -19,7 +19,7 @@ import type { Context } from './context.js';
 import type { GuestWish } from './guest-wish.js';
 import { tellOutside } from './outside-report.js';
 import { Paranoia } from './paranoid.js';
-import { previousBitmaps } from './previous-bitmaps.js';
+import { type PreviousBitmaps, previousBitmaps } from './previous-bitmaps.js';
 
 /** Lies beside this program, bundled or not. */
 const GUARDIAN = fileURLToPath(new URL('./qmp-guardian.js', import.meta.url));
@@ -65,16 +65,17 @@ export class GuestToBe {
     for (const { name, reason } of survey.skipped) context.log.info(`${name} is not backed up: ${reason}`);
     const notKept = await tellOutside(context, survey.outside, this.#wish.blobs);
     const { guest } = this.#wish;
-    const bitmaps = store === undefined ? undefined : await previousBitmaps(store, guest, survey.disks, distrust);
+    const before = store === undefined ? undefined : await previousBitmaps(store, guest, survey.disks, distrust);
     const snapshot = await this.#source.snapshot({
       ...{ clusterSizeBytes, signal },
-      ...(bitmaps === undefined ? {} : { bitmaps }),
+      ...(before === undefined ? {} : { bitmaps: before.bitmaps }),
     });
     try {
       const isIncremental = snapshot.disks.some(({ changes }) => changes !== undefined);
       const isParanoid = this.#live.paranoid && store !== undefined && isIncremental;
       const paranoia = isParanoid ? await Paranoia.open(store, guest) : undefined;
-      const input = await asInput(context, survey, snapshot, paranoia, clusterSizeBytes);
+      const damaged = before?.damaged ?? new Map();
+      const input = await asInput(context, survey, snapshot, paranoia, clusterSizeBytes, damaged);
       const { pausedMicros, consistency } = snapshot;
       const { skipped, facts } = survey;
       return { ...input, configs: [facts], live: { pausedMicros, consistency, skipped, notKept } };
@@ -117,10 +118,12 @@ async function asInput(
   snapshot: GuestSnapshot,
   paranoia: Paranoia | undefined,
   clusterSizeBytes: number,
+  damaged: PreviousBitmaps['damaged'],
 ): Promise<BackupInput> {
   const changes: (DirtyBitmap | undefined)[] = [];
   for (const disk of snapshot.disks) changes.push(await readChanges(disk, clusterSizeBytes));
   tell(context, snapshot, changes);
+  for (const [at, { name }] of snapshot.disks.entries()) readAgain(context, name, changes[at], damaged.get(name) ?? []);
   let sink: DumpSink | undefined;
   const freeUnchanged = () => {
     for (const [at, bitmap] of changes.entries()) {
@@ -189,6 +192,19 @@ async function readChanges(
     }
   }
   return bitmap;
+}
+
+/** What the last backup has damaged counts as changed. */
+function readAgain(
+  { log }: Context,
+  name: string,
+  bitmap: DirtyBitmap | undefined,
+  ranges: readonly { readonly offsetBytes: number; readonly lengthBytes: number }[],
+): void {
+  if (bitmap === undefined || ranges.length === 0) return;
+  for (const { offsetBytes, lengthBytes } of ranges) bitmap.set(offsetBytes, lengthBytes);
+  const bytes = ranges.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+  log.info(`${name}: ${bytes} bytes that did not change are read again: the last backup is damaged there`);
 }
 
 /** Guests' writes there cost no copying from then on. */

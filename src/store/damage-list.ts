@@ -106,7 +106,7 @@ export class KnownDamage {
 }
 
 /** Times have colons, but are followed by no slash; the name of a disk has none. */
-function splitTouched(name: string): [backup: string, disk: string | undefined] {
+export function splitTouched(name: string): [backup: string, disk: string | undefined] {
   const end = name.indexOf('Z:', name.lastIndexOf('/'));
   return end < 0 ? [name, undefined] : [name.slice(0, end + 1), name.slice(end + 2)];
 }

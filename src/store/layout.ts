@@ -2,7 +2,7 @@
 // Where things lie in a datastore (formats/vmar/SPEC.md §8): paths from values, and values from names.
 
 import { createHash } from 'node:crypto';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { formatTime, parseTime } from '../../formats/vmar/names.js';
 import { toHex } from '../base/bytes.js';
 import { type BackupRef, formatGuest, type GuestRef } from './backup-id.js';
@@ -48,6 +48,12 @@ export function isPackPrefix(name: string): boolean {
 export function parsePackName(prefix: string, name: string): PackId | undefined {
   const id = PACK_NAME.exec(name)?.[1];
   return id?.startsWith(prefix) ? id : undefined;
+}
+
+/** The pack that a path names; undefined if it is that of something else. */
+export function packIdOfPath(root: string, path: string): PackId | undefined {
+  const id = PACK_NAME.exec(basename(path))?.[1];
+  return id !== undefined && path === packPath(root, id) ? id : undefined;
 }
 
 export function guestDirectory(root: string, guest: GuestRef): string {

@@ -93,7 +93,8 @@ export class World {
   async verify(mode: 'full' | 'quick' = 'full'): Promise<VerifyReport> {
     const store = await this.open();
     try {
-      return await verifyDatastore(store, { mode, portable: false, workers: this.options.workers ?? 0 });
+      const workers = this.options.workers ?? 0;
+      return await verifyDatastore(store, { mode, portable: false, workers, remembers: false });
     } finally {
       await store.close();
     }

@@ -7,7 +7,7 @@ import type { ContainerReader } from '../../store/container-reader.js';
 import type { Datastore } from '../../store/datastore.js';
 import { type PackId, packPath } from '../../store/layout.js';
 import { PackSet } from '../../store/pack-set.js';
-import { packIdBytes } from '../datastore-chunks.js';
+import { packIdBytes } from '../pack-id-bytes.js';
 
 export interface GcPack {
   /** From 1: stands for the pack in tables of numbers. */

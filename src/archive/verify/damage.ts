@@ -14,6 +14,10 @@ export type DamageKind =
   | 'sidecar'
   | 'fossils'
   | 'job-report'
+  | 'verify-history'
+  | 'damage-list'
+  /** Found before, and not looked at again. */
+  | 'known'
   | 'map-page'
   | 'missing-chunk'
   /** Of .vma files. */
@@ -79,11 +83,15 @@ export class DamageList {
   /** By id as a latin1 string: indices of the records that made the chunk unreadable. */
   readonly #byChunk = new Map<string, number[]>();
   readonly #byPlace = new Map<string, number>();
+  readonly #byFile = new Map<string, number[]>();
 
   add(record: Omit<DamageRecord, 'backups' | 'disks'>, lostIds: Iterable<Uint8Array> = []): number {
     const index = this.records.length;
     this.records.push({ ...record, backups: new Set(), disks: new Set() });
     this.#byPlace.set(`${record.offsetBytes}@${record.file}`, index);
+    const inFile = this.#byFile.get(record.file);
+    if (inFile === undefined) this.#byFile.set(record.file, [index]);
+    else inFile.push(index);
     for (const id of lostIds) this.attach(index, id);
     return index;
   }
@@ -99,6 +107,11 @@ export class DamageList {
   /** The records that concern a chunk, or a manifest by its digest. */
   of(id: Uint8Array): readonly number[] {
     return this.#byChunk.size === 0 ? [] : (this.#byChunk.get(chunkKey(id)) ?? []);
+  }
+
+  /** The records of a file. */
+  in(file: string): readonly number[] {
+    return this.#byFile.get(file) ?? [];
   }
 
   /** The record of what begins at an offset of a file. */

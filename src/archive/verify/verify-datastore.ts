@@ -3,7 +3,8 @@
 // and that everything that a backup needs is there.
 //
 // Guarantee: a byte that is not as it was written, or a chunk that is not to be had, gives a damage record; what is
-// damaged is told by file and offset, with the backups and disks that need it. Nothing is changed.
+// damaged is told by file and offset, with the backups and disks that need it. Nothing is changed but what verify itself
+// remembers (verify-memory.ts).
 
 import { availableParallelism } from 'node:os';
 import type { HashName } from '../../../formats/vmar/hash.js';
@@ -12,21 +13,34 @@ import { FailedError, InterruptedError, NotFoundError, VmarError } from '../../b
 import { createExecutor, type Executor } from '../../pipeline/executor.js';
 import { formatBackupId, resolveBackup } from '../../store/backup-id.js';
 import type { ContainerReader } from '../../store/container-reader.js';
+import { splitTouched } from '../../store/damage-list.js';
 import type { Datastore } from '../../store/datastore.js';
-import { readRecord, recordPath } from '../../store/gc/pack-state.js';
 import { type PackId, packPath, sidecarPath } from '../../store/layout.js';
 import { type DamagedManifest, listManifests, type ManifestList, type StoredManifest } from '../../store/manifests.js';
+import type { Session } from '../../store/session.js';
 import { readSidecar } from '../../store/sidecars.js';
-import { DatastoreChunks, packIdBytes } from '../datastore-chunks.js';
+import { DatastoreChunks } from '../datastore-chunks.js';
+import { packIdBytes } from '../pack-id-bytes.js';
 import { type Checked, DamageList, nothingChecked, type VerifyReport } from './damage.js';
+import { DamageEntries } from './damage-entries.js';
 import { DamagedPlaces } from './damaged-places.js';
 import { fileBytes, rangeInContainer, wholeFile } from './damaged-range.js';
-import { GoodPlaces } from './good-places.js';
+import { type EnsureChecked, GoodPlaces } from './good-places.js';
 import { MissingPacks } from './missing-packs.js';
 import { scanIds } from './scan-ids.js';
+import { checkState } from './state-checks.js';
 import { verifyContainer } from './verify-container.js';
-import { MapVerifier } from './verify-maps.js';
-import { verifyReports } from './verify-reports.js';
+import { type MapPurpose, MapVerifier } from './verify-maps.js';
+import { VerifyMemory } from './verify-memory.js';
+import {
+  Budget,
+  claimPack,
+  dueBackups,
+  duePacks,
+  PACKS_SHARE,
+  type ScheduleReport,
+  type VerifySchedule,
+} from './verify-schedule.js';
 
 export interface VerifyOptions {
   /** Backups as users call them; all by default. Then only the packs that they need are read. */
@@ -35,6 +49,10 @@ export interface VerifyOptions {
   readonly mode: 'full' | 'quick';
   /** Compute ids a second time by the reference implementation. */
   readonly portable: boolean;
+  /** Only what is due, and for a while; by default everything. */
+  readonly schedule?: VerifySchedule;
+  /** Whether what is found is remembered in the datastore; true by default. */
+  readonly remembers?: boolean;
   /** Threads; one a core by default, 0 for none. */
   readonly workers?: number;
   readonly signal?: AbortSignal;
@@ -43,17 +61,24 @@ export interface VerifyOptions {
 }
 
 /** @throws FailedError if something is of a newer version or cannot be read for another reason that is no damage. */
-export async function verifyDatastore(store: Datastore, options: VerifyOptions): Promise<VerifyReport> {
+export async function verifyDatastore(
+  store: Datastore,
+  options: VerifyOptions,
+): Promise<VerifyReport & { readonly schedule?: ScheduleReport }> {
   const session = await store.beginSession('read');
   const { hash, clusterSizeBytes } = store.superblock;
   const executor = createVerifyExecutor(options, hash, clusterSizeBytes);
-  const chunks = await DatastoreChunks.open(store).catch(async (error: unknown) => {
+  const chunks = await DatastoreChunks.openToVerify(store).catch(async (error: unknown) => {
     await executor.close();
     await session.end();
     throw error;
   });
   try {
-    return await new DatastoreVerifier(store, chunks, executor, options).run();
+    return await new DatastoreVerifier(
+      await begin(store, session, chunks, options.remembers !== false),
+      executor,
+      options,
+    ).run();
   } catch (error) {
     throw options.signal?.aborted === true ? new InterruptedError() : error;
   } finally {
@@ -78,47 +103,189 @@ export function createVerifyExecutor(
 
 const PACKS_AT_ONCE = 4;
 
+/** What a verify begins with. */
+interface Beginning {
+  readonly store: Datastore;
+  readonly chunks: DatastoreChunks;
+  readonly list: ManifestList;
+  readonly present: readonly PackId[];
+  readonly damage: DamageList;
+  readonly damagedPlaces: DamagedPlaces;
+  /** Records of what is not damaged, but of a newer version, or not for us to read. */
+  readonly refused: Map<number, FailedError>;
+  readonly memory: VerifyMemory;
+}
+
+async function begin(
+  store: Datastore,
+  session: Session,
+  chunks: DatastoreChunks,
+  remembers: boolean,
+): Promise<Beginning> {
+  const { root } = store;
+  const damage = new DamageList();
+  const damagedPlaces = new DamagedPlaces();
+  const refused = new Map<number, FailedError>();
+  const list = await listManifests(root);
+  const present = (await store.listPackIds()).sort();
+  // Before they are written anew.
+  const { successors } = await checkState({ root, damage, refused });
+  const entries = new DamageEntries(root, chunks.packs, damage, damagedPlaces);
+  const scope = { list, present: new Set(present), successors, entries, remembers };
+  const memory = await VerifyMemory.open(store, session, scope);
+  return { store, chunks, list, present, damage, damagedPlaces, refused, memory };
+}
+
 class DatastoreVerifier {
   readonly #store: Datastore;
   readonly #chunks: DatastoreChunks;
   readonly #executor: Executor;
   readonly #options: VerifyOptions;
-  readonly #damage = new DamageList();
+  readonly #list: ManifestList;
+  readonly #present: readonly PackId[];
+  readonly #damage: DamageList;
   readonly #checked: Checked = nothingChecked();
-  readonly #damagedPlaces = new DamagedPlaces();
+  readonly #damagedPlaces: DamagedPlaces;
   readonly #verified = new Set<PackId>();
-  /** Records of what is not damaged, but of a newer version, or not for us to read. */
-  readonly #refused = new Map<number, FailedError>();
-  #missingPacks: MissingPacks;
+  readonly #refused: Map<number, FailedError>;
+  readonly #missingPacks: MissingPacks;
+  readonly #memory: VerifyMemory;
 
-  constructor(store: Datastore, chunks: DatastoreChunks, executor: Executor, options: VerifyOptions) {
+  constructor(beginning: Beginning, executor: Executor, options: VerifyOptions) {
+    const { store, chunks, list, present, damage, damagedPlaces, refused, memory } = beginning;
     this.#store = store;
     this.#chunks = chunks;
+    this.#list = list;
+    this.#present = present;
+    this.#damage = damage;
+    this.#damagedPlaces = damagedPlaces;
+    this.#refused = refused;
+    this.#memory = memory;
     this.#executor = executor;
     this.#options = options;
-    this.#missingPacks = new MissingPacks(store.root, this.#damage, new Set());
+    this.#missingPacks = new MissingPacks(store.root, damage, new Set(present));
   }
 
-  async run(): Promise<VerifyReport> {
-    const list = await listManifests(this.#store.root);
+  async run(): Promise<VerifyReport & { readonly schedule?: ScheduleReport }> {
+    const list = this.#list;
     const wanted = this.#wanted(list);
-    const present = (await this.#store.listPackIds()).sort();
-    this.#missingPacks = new MissingPacks(this.#store.root, this.#damage, new Set(present));
-    await this.#verifyPacks(this.#packsOf(wanted.entries, present));
     for (const damaged of wanted.damaged) this.#recordManifest(damaged);
-    await this.#verifyFossils();
-    for (const [record, error] of await verifyReports(this.#store.root, this.#damage)) {
-      if (error instanceof FailedError) this.#refused.set(record, error);
+    try {
+      const packs = this.#packsOf(wanted.entries, this.#present);
+      const { schedule } = this.#options;
+      if (schedule !== undefined) return await this.#runSchedule(list, wanted, packs, schedule);
+      await this.#verifyPacks(packs);
+      await this.#verifyBackups(
+        wanted.entries,
+        async ({ header }) => await this.#verifyPack(toHex(header.containerId)),
+      );
+      if (this.#damage.records.length > 0) await this.#nameOthers(list, wanted);
+      await this.#memory.finish({ isAll: this.#options.backups === undefined });
+      return this.#report();
+    } catch (error) {
+      await this.#memory.save();
+      throw error;
     }
-    const ensureChecked = async ({ header }: ContainerReader) => await this.#verifyPack(toHex(header.containerId));
+  }
+
+  /** What is due, the longest unread first, until the budget ends; one pack and one backup at least. */
+  async #runSchedule(
+    list: ManifestList,
+    wanted: Pick<ManifestList, 'entries'>,
+    packs: readonly PackId[],
+    schedule: VerifySchedule,
+  ): Promise<VerifyReport & { readonly schedule: ScheduleReport }> {
+    const { history, known } = this.#memory;
+    const budget = new Budget(schedule.budgetMillis);
+    const now = Date.now();
+    const due = duePacks(packs, schedule, history, known, now);
+    const backups = dueBackups(wanted.entries, schedule, history, now);
+    for (const entry of wanted.entries) await this.#verifySidecar(entry, formatBackupId(entry.ref));
+    this.#options.onStart?.(this.#sizeOf(due));
+    await this.#verifyDue(due, () => budget.isReached(backups.length > 0 ? PACKS_SHARE : 1));
+    const followed = await this.#followDue(backups, budget);
+    await this.#verifyDue(due, () => budget.isReached());
+    this.#recallDamage();
+    if (this.#damage.records.length > 0) await this.#nameOthers(list, { entries: followed });
+    await this.#memory.finish({ isAll: followed.length === list.entries.length });
+    const left = due.filter((packId) => !this.#verified.has(packId));
+    const times = left.map((packId) => history.packReadMillis(packId));
+    return {
+      ...this.#report(),
+      schedule: {
+        ...{ packsRead: due.length - left.length, packsLeft: left.length, bytesLeft: this.#sizeOf(left) },
+        backupsLeft: backups.length - followed.length,
+        isBudgetReached: left.length > 0 || followed.length < backups.length,
+        oldestMillis: times.includes(undefined) ? undefined : times.reduce((a, b) => Math.min(a!, b!), times[0]),
+      },
+    };
+  }
+
+  /** Passes over packs that another verifier reads just now, or has read meanwhile. */
+  async #verifyDue(due: readonly PackId[], isOver: () => boolean): Promise<void> {
+    const queue = due.filter((packId) => !this.#verified.has(packId));
+    const lane = async (): Promise<void> => {
+      for (let packId = queue.shift(); packId !== undefined; packId = queue.shift()) {
+        if (isOver() && this.#checked.packs > 0) return;
+        const release = claimPack(packPath(this.#store.root, packId));
+        if (release === undefined) continue;
+        try {
+          if (await this.#memory.isReadByOthers(packId)) this.#verified.add(packId);
+          else await this.#verifyPack(packId);
+        } finally {
+          release();
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: PACKS_AT_ONCE }, lane));
+  }
+
+  /** Which of the backups were followed. */
+  async #followDue(backups: readonly StoredManifest[], budget: Budget): Promise<StoredManifest[]> {
+    const followed: StoredManifest[] = [];
+    const maps = this.#mapVerifier(async () => {});
+    for (const entry of backups) {
+      if (budget.isReached() && followed.length > 0) break;
+      await this.#followBackup(maps, entry);
+      followed.push(entry);
+    }
+    return followed;
+  }
+
+  /** What was known to be damaged, and was not read again: it is told as such. */
+  #recallDamage(): void {
+    for (const { packId, problem, touched, sinceMillis } of this.#memory.known.packs.values()) {
+      if (this.#verified.has(packId) || !this.#memory.isThere(packId)) continue;
+      const file = packPath(this.#store.root, packId);
+      const since = `known since ${new Date(sinceMillis).toISOString().slice(0, 10)}, and not read again`;
+      const place = { file, offsetBytes: 0, lengthBytes: 0, kind: 'known' as const, problem: `${problem} (${since})` };
+      const record = this.#damage.add(place);
+      for (const name of touched) {
+        const [backup, disk] = splitTouched(name);
+        this.#damage.touch(record, backup, disk);
+      }
+    }
+  }
+
+  #mapVerifier(ensureChecked: EnsureChecked, purpose: MapPurpose = 'find'): MapVerifier {
     const places = new GoodPlaces(this.#chunks, this.#damage, this.#damagedPlaces, ensureChecked);
-    const maps = new MapVerifier(this.#chunks, places, this.#damage, this.#checked);
-    for (const entry of wanted.entries) {
-      this.#options.signal?.throwIfAborted();
-      await this.#verifyBackup(maps, entry);
+    return new MapVerifier(this.#chunks, places, this.#damage, this.#checked, purpose);
+  }
+
+  async #verifyBackups(entries: readonly StoredManifest[], ensureChecked: EnsureChecked): Promise<void> {
+    const maps = this.#mapVerifier(ensureChecked);
+    for (const entry of entries) {
+      await this.#verifySidecar(entry, formatBackupId(entry.ref));
+      await this.#followBackup(maps, entry);
     }
-    if (this.#damage.records.length > 0) await this.#nameOthers(list, wanted);
-    return this.#report();
+  }
+
+  async #followBackup(maps: MapVerifier, entry: StoredManifest): Promise<void> {
+    this.#options.signal?.throwIfAborted();
+    const start = Date.now();
+    this.#checked.backups++;
+    await this.#verifyMaps(maps, entry);
+    this.#memory.history.noteFollowed(entry.digest, start);
   }
 
   #wanted(list: ManifestList): Pick<ManifestList, 'entries' | 'damaged'> {
@@ -132,8 +299,7 @@ class DatastoreVerifier {
 
   /** What was found in packs of the wanted backups may concern others, and they are named too. */
   async #nameOthers(list: ManifestList, wanted: Pick<ManifestList, 'entries'>): Promise<void> {
-    const places = new GoodPlaces(this.#chunks, this.#damage, this.#damagedPlaces, async () => {});
-    const maps = new MapVerifier(this.#chunks, places, this.#damage, this.#checked, 'name');
+    const maps = this.#mapVerifier(async () => {}, 'name');
     const seen = new Set(wanted.entries);
     for (const entry of list.entries) if (!seen.has(entry)) await this.#verifyMaps(maps, entry);
   }
@@ -151,18 +317,6 @@ class DatastoreVerifier {
     if (error instanceof FailedError) this.#refused.set(record, error);
   }
 
-  /** No backup needs gc's record; but while it is damaged, backups store everything anew. */
-  async #verifyFossils(): Promise<void> {
-    try {
-      await readRecord(this.#store.root);
-    } catch (error) {
-      if (!(error instanceof VmarError)) throw error;
-      const file = recordPath(this.#store.root);
-      const record = this.#damage.add({ file, ...wholeFile(file), kind: 'fossils', problem: error.message });
-      if (error instanceof FailedError) this.#refused.set(record, error);
-    }
-  }
-
   /** All packs, or those that the wanted backups name and that are there. */
   #packsOf(wanted: readonly StoredManifest[], present: readonly PackId[]): readonly PackId[] {
     if (this.#options.backups === undefined) return present;
@@ -171,8 +325,7 @@ class DatastoreVerifier {
   }
 
   async #verifyPacks(packIds: readonly PackId[]): Promise<void> {
-    const sizes = packIds.map((packId) => fileBytes(packPath(this.#store.root, packId)));
-    this.#options.onStart?.(sizes.reduce((sum, size) => sum + size, 0));
+    this.#options.onStart?.(this.#sizeOf(packIds));
     const queue = [...packIds];
     const lane = async (): Promise<void> => {
       for (let packId = queue.shift(); packId !== undefined; packId = queue.shift()) await this.#verifyPack(packId);
@@ -180,20 +333,27 @@ class DatastoreVerifier {
     await Promise.all(Array.from({ length: PACKS_AT_ONCE }, lane));
   }
 
+  #sizeOf(packIds: readonly PackId[]): number {
+    return packIds.reduce((sum, packId) => sum + fileBytes(packPath(this.#store.root, packId)), 0);
+  }
+
   async #verifyPack(packId: PackId): Promise<void> {
     if (this.#verified.has(packId)) return;
+    const start = Date.now();
     this.#verified.add(packId);
     this.#options.signal?.throwIfAborted();
     this.#checked.packs++;
     const { mode, portable, signal, onProgress } = this.#options;
     const reader = this.#open(packId);
-    if (reader === undefined) return;
-    await verifyContainer({
-      ...{ reader, mode, executor: this.#executor, implementation: portable ? 'reference' : 'native' },
-      ...{ damage: this.#damage, damagedPlaces: this.#damagedPlaces, checked: this.#checked },
-      ...(signal === undefined ? {} : { signal }),
-      ...(onProgress === undefined ? {} : { onProgress }),
-    });
+    if (reader !== undefined) {
+      await verifyContainer({
+        ...{ reader, mode, executor: this.#executor, implementation: portable ? 'reference' : 'native' },
+        ...{ damage: this.#damage, damagedPlaces: this.#damagedPlaces, checked: this.#checked },
+        ...(signal === undefined ? {} : { signal }),
+        ...(onProgress === undefined ? {} : { onProgress }),
+      });
+    }
+    if (mode === 'full') await this.#memory.packRead(packId, start);
   }
 
   #open(packId: PackId): ContainerReader | undefined {
@@ -211,12 +371,6 @@ class DatastoreVerifier {
       if (error instanceof FailedError) this.#refused.set(record, error);
       return undefined;
     }
-  }
-
-  async #verifyBackup(maps: MapVerifier, entry: StoredManifest): Promise<void> {
-    this.#checked.backups++;
-    await this.#verifySidecar(entry, formatBackupId(entry.ref));
-    await this.#verifyMaps(maps, entry);
   }
 
   async #verifyMaps(maps: MapVerifier, entry: StoredManifest): Promise<void> {

@@ -5,6 +5,7 @@ import { formatTime } from '../../../formats/vmar/names.js';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import { compareBackups, formatBackupId, formatGuest } from '../../store/backup-id.js';
 import { type BackupList, type ListedBackup, listBackups } from '../../store/backup-list.js';
+import { type KnownDamage, readDamage } from '../../store/damage-list.js';
 import type { DamagedManifest, StoredManifest } from '../../store/manifests.js';
 import type { Context } from '../context.js';
 import { findGuests } from '../find-guests.js';
@@ -23,17 +24,18 @@ export async function run(context: Context, guestText: string | undefined): Prom
   return await withStore(context, async ({ root }) => {
     const guest = guestText === undefined ? undefined : (await findGuests(root, [guestText]))[0];
     const list = await listBackups(root, guest);
+    const known = await readDamage(root, context.log);
     for (const path of list.strange) context.log.warn(`${printable(path)} does not belong there`);
     context.output.result(
-      () => asDocument(list),
-      () => asTable(context, list),
+      () => asDocument(list, known),
+      () => asTable(context, list, known),
     );
     for (const { path, error } of list.damaged) context.log.warn(`${path}: ${error.message}`);
     return list.damaged.length > 0 ? EXIT.damage : EXIT.done;
   });
 }
 
-function asDocument({ backups, damaged }: BackupList) {
+function asDocument({ backups, damaged }: BackupList, known: KnownDamage) {
   return {
     backups: backups.map(({ ref, manifest, isProtected, notes }) => ({
       backup: formatBackupId(ref),
@@ -42,6 +44,7 @@ function asDocument({ backups, damaged }: BackupList) {
       size: sizeOf(manifest),
       disks: manifest.disks.map(({ name, sizeBytes }) => ({ name, size: sizeBytes })),
       protected: isProtected,
+      ...(known.isDamaged(formatBackupId(ref)) ? { damaged: true } : {}),
       ...(notes === '' ? {} : { notes }),
     })),
     ...(damaged.length === 0 ? {} : { damaged: damaged.map(damagedDocument) }),
@@ -56,7 +59,7 @@ function sizeOf(manifest: StoredManifest['manifest']): number {
   return manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
 }
 
-function asTable({ output }: Context, { backups, damaged }: BackupList): string {
+function asTable({ output }: Context, { backups, damaged }: BackupList, known: KnownDamage): string {
   if (backups.length + damaged.length === 0) return output.quiet ? '' : 'no backups';
   const all: (ListedBackup | DamagedManifest)[] = [...backups, ...damaged];
   const rows = all
@@ -66,7 +69,10 @@ function asTable({ output }: Context, { backups, damaged }: BackupList): string 
       if ('error' in entry) return [...start, '', 'damaged'].map((cell) => output.paint('red', cell));
       const { disks } = entry.manifest;
       const names = disks.map((disk) => disk.name).join(', ');
-      return [...start, humanSize(sizeOf(entry.manifest)), entry.isProtected ? `${names} (protected)` : names];
+      const isDamaged = known.isDamaged(formatBackupId(entry.ref));
+      const remarks = [...(entry.isProtected ? ['protected'] : []), ...(isDamaged ? ['damaged'] : [])].join(', ');
+      const row = [...start, humanSize(sizeOf(entry.manifest)), remarks === '' ? names : `${names} (${remarks})`];
+      return isDamaged ? row.map((cell) => output.paint('red', cell)) : row;
     });
   const columns = [
     { title: 'backup' },

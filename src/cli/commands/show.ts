@@ -53,7 +53,7 @@ function findConfig({ name, manifest }: OpenBackup, wanted: string): Uint8Array 
   });
 }
 
-function asDocument({ name, manifest, sidecar }: OpenBackup) {
+function asDocument({ name, manifest, sidecar, damagedDisks }: OpenBackup) {
   return {
     backup: name,
     guest: formatGuest(manifest),
@@ -86,6 +86,7 @@ function asDocument({ name, manifest, sidecar }: OpenBackup) {
     labels: Object.fromEntries(sidecar?.labels ?? []),
     notes: sidecar?.notes ?? '',
     protected: sidecar?.isProtected ?? false,
+    ...(damagedDisks === undefined ? {} : { damaged: true, damagedDisks }),
     packs: manifest.packs,
   };
 }
@@ -102,7 +103,7 @@ function levelsOf(disk: ManifestDisk, { mapFanout }: Manifest): number {
   return mapLevels(clusterCount(disk.sizeBytes, disk.clusterSizeBytes), mapFanout);
 }
 
-function asText(paint: Paint, { name, manifest, sidecar }: OpenBackup): string {
+function asText(paint: Paint, { name, manifest, sidecar, damagedDisks }: OpenBackup): string {
   const labels = [...(sidecar?.labels ?? [])].map(([key, value]) => `${key}=${value}`);
   const configs = manifest.configs.map((config) => `${config.name} (${humanSize(config.content.byteLength)})`);
   const facts: [title: string, value: string][] = [
@@ -120,7 +121,13 @@ function asText(paint: Paint, { name, manifest, sidecar }: OpenBackup): string {
   ];
   const told = facts.filter(([, value]) => value !== '');
   const lines = told.map(([title, value]) => `${paint('bold', title.padEnd(11))}   ${printable(value)}`);
-  return [...lines, '', diskTable(paint, manifest), ...remarks(manifest.disks)].join('\n');
+  const damaged = damagedDisks === undefined ? [] : [paint('red', damagedText(damagedDisks))];
+  return [...lines, ...damaged, '', diskTable(paint, manifest), ...remarks(manifest.disks)].join('\n');
+}
+
+function damagedText(disks: readonly string[]): string {
+  const what = disks.length > 0 ? `disk ${disks.join(', ')}` : 'parts of it';
+  return `${'DAMAGED'.padEnd(11)}   ${what}; see \`vmar verify\``;
 }
 
 function diskTable(paint: Paint, { disks }: Manifest): string {

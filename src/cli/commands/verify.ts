@@ -2,16 +2,19 @@
 // vmar verify
 
 import { basename, relative } from 'node:path';
+import { formatTime } from '../../../formats/vmar/names.js';
 import { type Checked, type DamageRecord, nothingChecked, type VerifyReport } from '../../archive/verify/damage.js';
 import { verifyArchive } from '../../archive/verify/verify-archive.js';
 import { type VerifyOptions, verifyDatastore } from '../../archive/verify/verify-datastore.js';
-import { DamageError, EXIT, type ExitStatus } from '../../base/errors.js';
+import type { ScheduleReport, VerifySchedule } from '../../archive/verify/verify-schedule.js';
+import { DamageError, EXIT, type ExitStatus, UsageError } from '../../base/errors.js';
 import type { Datastore } from '../../store/datastore.js';
 import type { Context } from '../context.js';
-import { counted, humanDuration, humanRate, humanSize } from '../human.js';
+import { counted, humanDuration, humanRate, humanSize, humanTime } from '../human.js';
 import { openStore } from '../open-store.js';
 import { isArchiveName, isForeignArchive } from '../parse-backup-name.js';
 import { parseWorkers } from '../parse-count.js';
+import { parseDuration } from '../parse-duration.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { secondsSinceStart } from '../seconds.js';
@@ -19,27 +22,33 @@ import { secondsSinceStart } from '../seconds.js';
 export interface VerifyFlags {
   readonly quick?: boolean;
   readonly portable?: boolean;
+  readonly olderThan?: string;
+  readonly budget?: string;
   readonly workers?: string;
 }
+
+type ScheduledReport = VerifyReport & { readonly schedule?: ScheduleReport };
 
 export async function run(context: Context, names: readonly string[], flags: VerifyFlags): Promise<ExitStatus> {
   const foreign = names.filter(isForeignArchive);
   const ours = names.filter((name) => !isForeignArchive(name));
   const archives = ours.filter(isArchiveName);
   const backups = ours.filter((name) => !isArchiveName(name));
+  const schedule = parseSchedule(flags, [...foreign, ...archives]);
   const stop = new AbortController();
   const workers = parseWorkers(flags.workers);
   const progress = new Progress(context.output, 'verifying');
   const options: VerifyOptions = {
     mode: flags.quick === true ? 'quick' : 'full',
     portable: flags.portable === true,
+    ...(schedule === undefined ? {} : { schedule }),
     ...workers,
     signal: stop.signal,
     onStart: (bytes) => progress.addTotal(bytes),
     onProgress: (bytes) => progress.add(bytes),
   };
-  const work = async (): Promise<VerifyReport[]> => {
-    const reports: VerifyReport[] = [];
+  const work = async (): Promise<ScheduledReport[]> => {
+    const reports: ScheduledReport[] = [];
     if (backups.length > 0 || names.length === 0) {
       reports.push(await verifyStore(context, backups.length > 0 ? { ...options, backups } : options));
     }
@@ -60,7 +69,7 @@ async function verifyForeign(path: string, options: VerifyOptions): Promise<Veri
   return await verifyVma(path, options);
 }
 
-async function verifyStore(context: Context, options: VerifyOptions): Promise<VerifyReport> {
+async function verifyStore(context: Context, options: VerifyOptions): Promise<ScheduledReport> {
   let store: Datastore;
   try {
     store = await openStore(context);
@@ -88,26 +97,68 @@ function relativeTo(root: string, file: string): string {
   return inside.startsWith('..') || inside === '' ? file : inside;
 }
 
-function sum(reports: readonly VerifyReport[]): VerifyReport {
+function sum(reports: readonly ScheduledReport[]): ScheduledReport {
   const checked: Checked = nothingChecked();
   for (const report of reports) {
     for (const key of Object.keys(checked) as (keyof Checked)[]) checked[key] += report.checked[key];
   }
-  return { checked, damage: reports.flatMap((report) => report.damage) };
+  const [first] = reports;
+  const schedule = first?.schedule === undefined ? {} : { schedule: first.schedule };
+  return { checked, damage: reports.flatMap((report) => report.damage), ...schedule };
 }
 
-function tell({ output }: Context, { checked, damage }: VerifyReport, seconds: number): ExitStatus {
+function tell({ output }: Context, report: ScheduledReport, seconds: number): ExitStatus {
+  const { checked, damage, schedule } = report;
   const isClean = damage.length === 0;
-  const document = () => ({ ok: isClean, checked, damage: damage.map(damageDocument), seconds });
-  if (isClean)
-    output.summary(document, () => `${output.paint('green', 'no damage')}: ${whatWasChecked(checked, seconds)}`);
-  else {
+  const document = () => ({
+    ...{ ok: isClean, checked, damage: damage.map(damageDocument) },
+    ...(schedule === undefined ? {} : { schedule: scheduleDocument(schedule) }),
+    seconds,
+  });
+  const left = schedule === undefined ? [] : [whatIsLeft(schedule)];
+  if (isClean) {
+    output.summary(document, () =>
+      [`${output.paint('green', 'no damage')}: ${whatWasChecked(checked, seconds)}`, ...left].join('\n'),
+    );
+  } else {
     output.result(document, () => {
       const head = `${output.paint('red', 'DAMAGED')}: ${counted(damage.length, 'place')}; ${whatWasChecked(checked, seconds)}`;
-      return [...damage.slice(0, SHOWN).map(damageText), ...moreThanShown(damage.length), head].join('\n');
+      return [...damage.slice(0, SHOWN).map(damageText), ...moreThanShown(damage.length), head, ...left].join('\n');
     });
   }
   return isClean ? EXIT.done : EXIT.damage;
+}
+
+function scheduleDocument({ oldestMillis, isBudgetReached, ...schedule }: ScheduleReport) {
+  const { packsRead, packsLeft, bytesLeft, backupsLeft } = schedule;
+  return {
+    ...{ packsRead, packsLeft, bytesLeft, backupsLeft, budgetReached: isBudgetReached },
+    ...(oldestMillis === undefined ? {} : { oldest: formatTime(Math.floor(oldestMillis / 1000)) }),
+  };
+}
+
+function whatIsLeft({ packsLeft, bytesLeft, backupsLeft, oldestMillis }: ScheduleReport): string {
+  if (packsLeft + backupsLeft === 0) return 'nothing that is due remains';
+  const packs = packsLeft === 0 ? [] : [`${counted(packsLeft, 'pack')} (${humanSize(bytesLeft)})`];
+  const maps = backupsLeft === 0 ? [] : [`the maps of ${counted(backupsLeft, 'backup')}`];
+  const since = oldestMillis === undefined ? 'some never read' : `read last ${humanTime(oldestMillis / 1000)} or later`;
+  const remains = [...packs, ...maps].join(' and ');
+  return `the budget is used up: ${remains} due for the next run${packsLeft > 0 ? `, ${since}` : ''}`;
+}
+
+function parseSchedule(flags: VerifyFlags, archives: readonly string[]): VerifySchedule | undefined {
+  const { olderThan, budget } = flags;
+  if (olderThan === undefined && budget === undefined) return undefined;
+  if (flags.quick === true || archives.length > 0) {
+    throw new UsageError('not-together', '--older-than and --budget read packs of a datastore whole', {
+      object: flags.quick === true ? '--quick' : archives.join(' '),
+      advice: 'Give them without --quick, and without names of archives.',
+    });
+  }
+  return {
+    olderThanMillis: olderThan === undefined ? 0 : parseDuration(olderThan, '--older-than') * 1000,
+    budgetMillis: budget === undefined ? Number.POSITIVE_INFINITY : parseDuration(budget, '--budget') * 1000,
+  };
 }
 
 function damageDocument({ file, offsetBytes, lengthBytes, kind, problem, backups, disks }: DamageRecord) {
