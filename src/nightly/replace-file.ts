@@ -9,17 +9,17 @@ import { storeFailure, systemCode } from '../store/fs.js';
 /**
  * Puts a file in the place of what has its name, in one step, durably. Where the name is a symbolic link, the file that it
  * leads to is replaced.
- * @param mode of the file, whatever the umask
+ * @param mode of the file, whatever the umask; without it, as the umask says
  * @throws FailedError; the old file is as it was then, and nothing is left beside it.
  */
-export async function replaceFile(path: string, content: string, mode: number): Promise<void> {
+export async function replaceFile(path: string, content: string, mode?: number): Promise<void> {
   let temporary: string | undefined;
   try {
     const target = await followed(path);
     temporary = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.partial`);
-    const handle = await open(temporary, 'wx', mode);
+    const handle = await open(temporary, 'wx');
     try {
-      await handle.chmod(mode);
+      if (mode !== undefined) await handle.chmod(mode);
       await handle.writeFile(content);
       await handle.sync();
     } finally {

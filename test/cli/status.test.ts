@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 
+import { readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { humanAge } from '#vmar/src/cli/human.js';
 import { parseDuration } from '#vmar/src/cli/parse-duration.js';
+import { changeDamage } from '#vmar/src/store/damage-list.js';
+import { openDatastore } from '#vmar/src/store/datastore.js';
 import { damage, makeBackups } from './bare-backups.js';
 import { Bench } from './bench.js';
 import { mixedImage } from './images.js';
+import { parsePrometheus } from './prometheus.js';
 
 const bench = new Bench();
 const HOUR = 3600;
@@ -45,8 +49,8 @@ describe('vmar status', () => {
     const text = await bench.run(['status', '--max-age', '2d']);
     expect(text.status).toBe(1);
     const lines = text.text.split('\n');
-    expect(lines[0]).toMatch(/^guest {4}last good backup {6}age +size {3}backups$/);
-    expect(lines[2]).toMatch(/^vm\/10 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {3}2 days +0 B +1 {3}overdue$/);
+    expect(lines[0]).toMatch(/^guest {4}last good backup {6}age +size {3}backups {3}verified$/);
+    expect(lines[2]).toMatch(/^vm\/10 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {3}2 days +0 B +1 {3}never +overdue$/);
     expect((await bench.run(['status', '--max-age', '50h'])).status).toBe(0);
     expect((await bench.run(['status', 'vm/9', '--max-age', '2h'])).status).toBe(0);
     expect(await bench.error(['status', '--max-age', '26'])).toMatchObject({ exit: 2, code: 'bad-duration' });
@@ -85,6 +89,144 @@ describe('vmar status', () => {
     const empty = ['--datastore', bench.path('empty'), 'status', '--max-age', '1h'];
     expect(await bench.run(empty)).toMatchObject({ status: 0, text: 'no backups\n' });
     expect(await bench.json(empty)).toMatchObject({ ok: true, guests: [] });
+  });
+});
+
+describe('vmar status with a configuration', () => {
+  const config = bench.path('vmar.yaml');
+  const at = (millis: number): string => new Date(millis).toISOString().slice(0, 19);
+  const ago = (hours: number): Date => new Date((now - hours * HOUR) * 1000);
+  /** A daily schedule, by the hour and minute of that time. */
+  const daily = (date: Date): string => `${date.getUTCHours()}:${String(date.getUTCMinutes()).padStart(2, '0')}`;
+  const writeConfig = (schedule: string, more = ''): void =>
+    writeFileSync(
+      config,
+      [
+        `datastores: {here: ${bench.path('planned')}, away: /nowhere/store}`,
+        'guests:',
+        ...['1', '2', 'ns/vm/3', '8', '9'].map((name) => `  "${name}": {disks: {d: /dev/null}}`),
+        'jobs:',
+        `  nightly: {guests: ["1", "2", "ns/vm/*", "8"], exclude: "2", datastore: here, schedule: "${schedule}"${more}}`,
+        '  other: {guests: ["9"], datastore: away, schedule: "02:00"}',
+        '',
+      ].join('\n'),
+    );
+  const words = ['--datastore', bench.path('planned'), 'status', '--config-file', config];
+
+  beforeAll(async () => {
+    await bench.json(['init', bench.path('planned')]);
+    makeBackups(bench.path('planned'), [id('vm/1', 40), id('vm/1', 3), id('vm/2', 300), id('ns/vm/3', 27)]);
+  });
+
+  it('knows by the schedule who is overdue, and when the next run is', async () => {
+    // Eight hours ago: guest 1 has been backed up since, guest 3 has not, guest 2 is in no job, 8 was never backed up.
+    writeConfig(daily(ago(8)));
+    const { status, json } = await bench.run(['--json', ...words]);
+    expect(status).toBe(1);
+    const next = new Date(ago(8).getTime() + 24 * HOUR * 1000);
+    next.setUTCSeconds(0);
+    expect(json().guests).toEqual([
+      expect.objectContaining({ guest: 'vm/1', overdue: false, jobs: ['nightly'], nextRun: `${at(next.getTime())}Z` }),
+      expect.not.objectContaining({ jobs: expect.anything() }),
+      expect.objectContaining({ guest: 'vm/8', overdue: true, why: 'none', backups: 0, size: 0 }),
+      expect.objectContaining({
+        ...{ guest: 'ns/vm/3', overdue: true, why: 'missed' },
+        missed: `${at(next.getTime() - 24 * HOUR * 1000)}Z`,
+      }),
+    ]);
+    const { text } = await bench.run(words);
+    const lines = text.split('\n');
+    expect(lines[0]).toMatch(/backups {3}verified {3}next run$/);
+    expect(lines[1]).toMatch(/^vm\/1 .* never +\d{4}-\d\d-\d\d \d\d:\d\d:00$/);
+    expect(lines[4]).toMatch(/^ns\/vm\/3 .* overdue: nightly of \d{4}-\d\d-\d\d \d\d:\d\d:00 is missing$/);
+    expect((await bench.run([...words, '1', '2'])).status).toBe(0);
+    expect((await bench.run([...words, '8'])).status).toBe(1);
+    expect(await bench.error([...words, '9'])).toMatchObject({ exit: 4 });
+  });
+
+  it('gives a night that may still be under way some hours', async () => {
+    writeConfig(daily(ago(5)));
+    const guests = ['1', 'ns/vm/3'];
+    expect((await bench.json([...words, ...guests])).ok).toBe(true);
+    // Hourly, so that two runs are missing.
+    writeConfig('*:00');
+    expect((await bench.run([...words, ...guests])).status).toBe(1);
+  });
+
+  it("takes the job's own max-age, and the one of the command line", async () => {
+    writeConfig(daily(ago(8)), ', max-age: 28h');
+    expect((await bench.json([...words, 'ns/vm/3'])).guests).toMatchObject([{ overdue: false }]);
+    writeConfig(daily(ago(8)), ', max-age: 2h');
+    expect((await bench.run(['--json', ...words, '1'])).json().guests).toMatchObject([
+      { overdue: true, why: 'too-old' },
+    ]);
+    writeConfig(daily(ago(2)));
+    expect((await bench.run([...words, '1', '--max-age', '2h'])).status).toBe(1);
+  });
+
+  it('takes the datastore from a configuration that has one, and tells what is wrong with others', async () => {
+    const env = { VMAR_DATASTORE: undefined };
+    const status = (file: string) => ['status', '--config-file', file];
+    expect(await bench.error(status(config), { env })).toMatchObject({ exit: 2, code: 'no-datastore', object: config });
+    writeFileSync(bench.path('one.yaml'), `datastores: {here: ${bench.path('planned')}}\njobs: {}\n`);
+    expect((await bench.json(status(bench.path('one.yaml')), { env })).guests).toHaveLength(3);
+    writeFileSync(bench.path('bad.yaml'), 'datastore: x\n');
+    expect(await bench.error(status(bench.path('bad.yaml')))).toMatchObject({ exit: 2, code: 'bad-config' });
+    expect(await bench.error(status(bench.path('none.yaml')))).toMatchObject({ exit: 1, code: 'config-unreadable' });
+  });
+
+  it('writes metrics, with what is not known left out', async () => {
+    writeConfig(daily(ago(8)));
+    const file = bench.path('status.prom');
+    expect((await bench.run([...words, '--metrics', file])).status).toBe(1);
+    const metrics = parsePrometheus(readFileSync(file, 'utf8'));
+    const figure = (name: string): Record<string, number> => {
+      const samples = metrics.get(name)?.samples ?? new Map<string, number>();
+      return Object.fromEntries(
+        [...samples].map(([labels, value]) => [/guest="([^"]*)"/.exec(labels)?.[1] ?? '', value]),
+      );
+    };
+    expect(figure('vmar_guest_overdue')).toEqual({ 'vm/1': 0, 'vm/2': 0, 'vm/8': 1, 'ns/vm/3': 1 });
+    expect(figure('vmar_guest_backups')).toEqual({ 'vm/1': 2, 'vm/2': 1, 'vm/8': 0, 'ns/vm/3': 1 });
+    expect(Object.keys(figure('vmar_guest_last_backup_timestamp_seconds'))).toEqual(['vm/1', 'vm/2', 'ns/vm/3']);
+    expect(figure('vmar_guest_last_backup_timestamp_seconds')['vm/1']).toBe(now - 3 * HOUR);
+    expect(Object.keys(figure('vmar_guest_next_run_timestamp_seconds'))).toEqual(['vm/1', 'vm/8', 'ns/vm/3']);
+    expect(figure('vmar_status_ok')).toEqual({ '': 0 });
+    expect(metrics.has('vmar_guest_last_verified_timestamp_seconds')).toBe(false);
+  });
+
+  it('does not take a backup for good of which verify found something damaged', async () => {
+    const root = bench.path('planned');
+    const store = await openDatastore(root, { cacheDir: bench.path('cache') });
+    const session = await store.beginSession('maintenance');
+    const damaged = {
+      packId: 'ab'.repeat(16),
+      sinceMillis: 1,
+      seenMillis: 1,
+      isWhole: true,
+      isGone: false,
+      isMet: false,
+    };
+    const rest = { frames: new Set<number>(), chunks: new Set<string>(), problem: 'a frame is damaged', places: 1 };
+    const touch = async (...touched: string[]): Promise<void> =>
+      void (await changeDamage(store, session, () => [{ ...damaged, ...rest, touched: new Set(touched) }]));
+    const plain = ['--datastore', root, 'status', '1'];
+    await touch(id('vm/1', 40));
+    const older = await bench.run(['--json', ...plain]);
+    expect(older.status).toBe(3);
+    expect(older.json()).toMatchObject({
+      ok: false,
+      guests: [{ last: id('vm/1', 3), olderDamaged: [id('vm/1', 40)] }],
+    });
+    await touch(`${id('vm/1', 3)}:d`);
+    const newer = await bench.run(['--json', ...plain, '--max-age', '26h']);
+    expect(newer.status).toBe(1);
+    expect(newer.json().guests).toMatchObject([
+      { last: id('vm/1', 40), overdue: true, damaged: [{ backup: id('vm/1', 3) }] },
+    ]);
+    expect((await bench.run(plain)).text).toMatch(/1 newer backup damaged$/m);
+    await session.end();
+    await store.close();
   });
 });
 

@@ -85,7 +85,7 @@ export async function collectStats(store: Datastore, options: StatsOptions = {})
     const manifests = await listManifests(store.root);
     const maps = await OpenMaps.open(store, options.signal);
     try {
-      return await count(maps, manifests, options);
+      return await countStats(maps, manifests, options);
     } finally {
       maps.close();
     }
@@ -96,7 +96,12 @@ export async function collectStats(store: Datastore, options: StatsOptions = {})
   }
 }
 
-async function count(maps: OpenMaps, manifests: ManifestList, options: StatsOptions): Promise<StoreStats> {
+/** The same for whoever has maps and manifests at hand, and a session. Ends with the signal's reason if that is aborted. */
+export async function countStats(
+  maps: OpenMaps,
+  manifests: ManifestList,
+  options: StatsOptions = {},
+): Promise<StoreStats> {
   const { onMore, onProgress, signal } = options;
   const census = new Census(maps, signal);
   const { list } = maps.packs;

@@ -22,7 +22,7 @@ export const STYLE = `
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0; background: var(--page); color: var(--text); overflow-wrap: anywhere;
+body { margin: 0; background: var(--page); color: var(--text);
   font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif; }
 main, header, footer { max-width: 1080px; margin: 0 auto; padding: 0 20px; }
 header { padding-top: 22px; display: flex; flex-wrap: wrap; gap: 2px 16px; align-items: baseline; }
@@ -32,6 +32,7 @@ footer { padding-top: 4px; padding-bottom: 32px; }
 h2 { font-size: 17px; margin: 0 0 2px; font-weight: 650; }
 h3 { font-size: 15px; margin: 0; font-weight: 600; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin: 14px 0; }
+h1, li, p, caption, figcaption, summary, .sub, th[scope="row"] { overflow-wrap: anywhere; }
 .hint { margin: 0 0 14px; color: var(--soft); font-size: 13px; }
 .number, td.number, th.number { font-variant-numeric: tabular-nums; text-align: right; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
@@ -60,7 +61,9 @@ caption { text-align: left; color: var(--soft); font-size: 13px; padding-bottom:
 th { text-align: left; font-weight: 600; font-size: 13px; color: var(--soft); vertical-align: bottom; }
 th, td { padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 tbody tr:last-child > * { border-bottom: 0; }
-th[scope="row"] { color: var(--text); font-size: 15px; }
+th[scope="row"] { color: var(--text); font-size: 15px; min-width: 104px; }
+td { white-space: nowrap; }
+td.wide { white-space: normal; width: 40%; }
 th:last-child, td:last-child { padding-right: 0; }
 .sub { display: block; color: var(--soft); font-size: 13px; font-weight: 400; }
 .state { display: inline-flex; gap: 6px; align-items: baseline; font-weight: 600; white-space: nowrap; }
@@ -101,9 +104,10 @@ figcaption strong { color: var(--text); font-size: 15px; font-weight: 600; displ
 .grid { stroke: var(--line); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .curve { fill: none; stroke: var(--ink); stroke-width: 2; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
 .area { fill: var(--ink-fill); }
-.bars rect { fill: var(--ink); }
 
-.shares td { vertical-align: middle; }
+.shares td, .shares th[scope="row"] { vertical-align: middle; }
+.alone-key { background: var(--ink) !important; } .shared-key { background: var(--heat-2) !important; }
+.took { display: block; width: 96px; height: 4px; margin-top: 3px; } .took rect { fill: var(--ink); }
 .bar { display: block; height: 12px; border-radius: 3px; background: var(--track); overflow: hidden; }
 .bar svg { display: block; width: 100%; height: 12px; }
 .bar .alone { fill: var(--ink); } .bar .shared { fill: var(--heat-2); }
@@ -146,7 +150,7 @@ b.h4 { background: var(--heat-4) !important; } b.h5 { background: var(--heat-5) 
   table.stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   table.stack tr { display: grid; grid-template-columns: 1fr 1fr; gap: 6px 12px; padding: 10px 0; border-bottom: 1px solid var(--line); }
   table.stack tbody tr:last-child { border-bottom: 0; }
-  table.stack th, table.stack td { display: block; border: 0; padding: 0; text-align: left; }
+  table.stack th, table.stack td { display: block; border: 0; padding: 0; text-align: left; width: auto; min-width: 0; }
   table.stack th[scope="row"], table.stack td.wide { grid-column: 1 / -1; }
   table.stack td[data-label]::before { content: attr(data-label); display: block; font-size: 12px; color: var(--soft); }
 }

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// The configuration of nightly jobs for commands that only look: they do without where there is none.
+
+import { existsSync } from 'node:fs';
+import { UsageError } from '../base/errors.js';
+import type { NightlyConfig } from '../nightly/config.js';
+import type { Datastore } from '../store/datastore.js';
+import type { Context } from './context.js';
+import { withStore } from './open-store.js';
+
+export interface ConfigFlags {
+  readonly configFile?: string;
+}
+
+export const CONFIG_FILE = '/etc/vmar/vmar.yaml';
+
+/**
+ * What `--config-file` names, else the host's own if there is one.
+ * @throws UsageError for a wrong one, FailedError for one that was named and cannot be read
+ */
+export async function seenConfig({ configFile }: ConfigFlags): Promise<NightlyConfig | undefined> {
+  if (configFile === undefined && !existsSync(CONFIG_FILE)) return undefined;
+  const { readConfig } = await import('../nightly/config-file.js');
+  return readConfig(configFile ?? CONFIG_FILE);
+}
+
+/** Opens the datastore that was named, else the only one of the configuration. */
+export async function withSeenStore<Result>(
+  context: Context,
+  flags: ConfigFlags,
+  action: (store: Datastore, config: NightlyConfig | undefined) => Promise<Result>,
+): Promise<Result> {
+  const config = await seenConfig(flags);
+  const only = config?.datastores.size === 1 ? [...config.datastores.values()][0] : undefined;
+  if (context.datastoreDirectory === undefined && only === undefined && config !== undefined) {
+    throw new UsageError('no-datastore', 'the configuration has several datastores, and none was named', {
+      object: config.file,
+      advice: 'Give --datastore DIR, or set VMAR_DATASTORE.',
+    });
+  }
+  const datastoreDirectory = context.datastoreDirectory ?? only?.path;
+  return await withStore({ ...context, datastoreDirectory }, async (store) => await action(store, config));
+}
