@@ -19,6 +19,8 @@ export interface Context {
   /** As typed, for messages: "vmar backup". */
   readonly command: string;
   readonly datastoreDirectory: string | undefined;
+  /** Of nightly jobs, where the environment names one. */
+  readonly configFile: string | undefined;
   readonly cacheDirectory: string;
   readonly temporaryDirectory: string;
   readonly output: Output;
@@ -42,6 +44,7 @@ export function createContext(given: {
   return {
     command,
     datastoreDirectory: (globals.datastore ?? environment.datastoreDirectory) || undefined,
+    configFile: environment.configFile,
     cacheDirectory: environment.cacheDirectory,
     temporaryDirectory: environment.temporaryDirectory,
     output,

@@ -6,6 +6,8 @@ import { isAbsolute, join } from 'node:path';
 
 export interface Environment {
   readonly datastoreDirectory: string | undefined;
+  /** Of nightly jobs. */
+  readonly configFile: string | undefined;
   /** Where caches of datastores lie, each in a directory of its own. */
   readonly cacheDirectory: string;
   /** For sockets and whatever else does not outlive the program. */
@@ -17,6 +19,7 @@ type Variables = Readonly<Record<string, string | undefined>>;
 export function readEnvironment(variables: Variables): Environment {
   return {
     datastoreDirectory: given(variables.VMAR_DATASTORE),
+    configFile: given(variables.VMAR_CONFIG),
     cacheDirectory: cacheDirectory(variables),
     temporaryDirectory: given(variables.TMPDIR) ?? '/tmp',
   };

@@ -3,6 +3,7 @@
 
 import type { Command } from 'commander';
 import { defineHousekeeping } from './grammar-housekeeping.js';
+import { defineJobs } from './grammar-jobs.js';
 import { defineSeeing } from './grammar-seeing.js';
 import type { Action } from './program.js';
 
@@ -30,6 +31,7 @@ Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
   defineImport(program, action);
   defineExport(program, action);
   defineHousekeeping(program, action);
+  defineJobs(program, action);
   defineSeeing(program, action);
 }
 

@@ -53,7 +53,7 @@ export function buildProgram(name: ProgramName, call: CallCommand): Command {
       const words = values.slice(0, command.registeredArguments.length).flat().filter(isText);
       const flags = command.opts();
       await call({
-        name: command.name(),
+        name: fullName(command, program),
         load: load as () => Promise<CommandModule<unknown, unknown>>,
         globals: command.optsWithGlobals<GlobalFlags>(),
         toStandardOutput: flags.output === '-',
@@ -64,8 +64,19 @@ export function buildProgram(name: ProgramName, call: CallCommand): Command {
   };
   if (name === 'vmar') defineCommands(program, action);
   else defineVmaRestore(program, action);
-  for (const command of [program, ...program.commands]) command.addHelpText('after', EXIT_HELP);
+  addExitHelp(program);
   return program;
+}
+
+function addExitHelp(command: Command): void {
+  command.addHelpText('after', EXIT_HELP);
+  for (const inner of command.commands) addExitHelp(inner);
+}
+
+/** "backup", "job run" */
+function fullName(command: Command, program: Command): string {
+  const { parent } = command;
+  return parent === null || parent === program ? command.name() : `${fullName(parent, program)} ${command.name()}`;
 }
 
 function isText(value: unknown): value is string {

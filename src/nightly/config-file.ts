@@ -140,7 +140,7 @@ class ConfigReading {
         this.problems.push(this.#yaml.problemOfKey(path, name, `expected ${expected}`));
         continue;
       }
-      for (const part of read(name, value, [...path, name])) {
+      for (const part of read(named.data, value, [...path, name])) {
         if (parts.has(part.name)) {
           this.problems.push(this.#yaml.problemOfKey(path, name, `there is a ${part.name} already`));
         }

@@ -48,10 +48,11 @@ export const partName = textAs('a name: letters, digits, ".", "_" and "-"', (giv
   isName(given) ? given : undefined,
 );
 
-/** One "*" may stand for any text without a slash. */
-export const guestName = textAs('100, or NAMESPACE/vm/100, and at most one "*"', (given) =>
-  given.split('*').length <= 2 && parseGuest(given.replace('*', 'x')) !== undefined ? given : undefined,
-);
+/** One "*" may stand for any text without a slash. `vm/100` is `100`. */
+export const guestName = textAs('100, or NAMESPACE/vm/100, and at most one "*"', (given) => {
+  const isName = given.split('*').length <= 2 && parseGuest(given.replace('*', 'x')) !== undefined;
+  return isName ? given.replace(/^vm\//, '') : undefined;
+});
 
 const datastoreMap = mapOf('the path of a datastore, or a map with its path', {
   path: absolutePath,

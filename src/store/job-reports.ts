@@ -49,10 +49,13 @@ export function newReportPath(root: string, startedMillis: number): string {
 /**
  * Puts the report at the path, in place of an earlier state of it: once it resolves, it is durable. Then the oldest
  * reports go, but never this one, whatever the clock said when it began.
+ * @throws FailedError if the datastore is not there any more, or full, or cannot be written to
  */
 export async function writeReport(store: Datastore, path: string, report: JobReport): Promise<void> {
   const { fs, root } = store;
   const directory = reportDirectory(root);
+  // Where it was unmounted, nothing is to be made in its place.
+  await store.checkReachable();
   const session = await store.beginSession('maintenance');
   try {
     await makeDirectories(fs, root, directory);

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// vmar job run
+
+import { hostname } from 'node:os';
+import { WRITER_NAME } from '../../archive/writer-name.js';
+import { REAL_CLOCK } from '../../base/clock.js';
+import { EXIT, type ExitStatus, UsageError } from '../../base/errors.js';
+import type { JobConfig, LogConfig, NightlyConfig } from '../../nightly/config.js';
+import type { JobReport } from '../../nightly/history.js';
+import type { JobHost } from '../../nightly/job-host.js';
+import { JobLog } from '../../nightly/job-log.js';
+import { reportDocument } from '../../nightly/report-document.js';
+import { runJob } from '../../nightly/run-job.js';
+import { openDatastore } from '../../store/datastore.js';
+import type { Context } from '../context.js';
+import { type ConfigFlags, chooseJobs, openConfig } from '../job-config.js';
+import { mailText, reportText } from '../job-report-text.js';
+import { JobWatch } from '../job-watch.js';
+import { secondsSinceStart } from '../seconds.js';
+
+export interface JobRunFlags extends ConfigFlags {
+  readonly all?: boolean;
+  readonly log?: string;
+}
+
+export async function run(context: Context, names: readonly string[], flags: JobRunFlags): Promise<ExitStatus> {
+  const config = openConfig(context, flags);
+  const jobs = chooseJobs(config, names, flags.all === true);
+  const logging = parseLog(flags.log, config);
+  const log = logging === undefined ? undefined : JobLog.open(logging);
+  const isWatched = logging?.to.kind !== 'stderr';
+  const stop = new AbortController();
+  const reports = await context.interrupts.during(
+    () => stop.abort(),
+    async () => {
+      const done: JobReport[] = [];
+      for (const job of jobs) {
+        if (stop.signal.aborted) break;
+        done.push(await runJob(job, hostOf(context, config, job, stop.signal, isWatched, log)));
+      }
+      return done;
+    },
+  );
+  tell(context, reports);
+  if (stop.signal.aborted) return EXIT.interrupted;
+  return reports.every(({ outcome }) => outcome === 'ok') ? EXIT.done : EXIT.failed;
+}
+
+function hostOf(
+  context: Context,
+  config: NightlyConfig,
+  { name }: JobConfig,
+  signal: AbortSignal,
+  isWatched: boolean,
+  log: JobLog | undefined,
+): JobHost {
+  const { cacheDirectory: cacheDir, output } = context;
+  const watch = isWatched ? new JobWatch(output, name) : undefined;
+  return {
+    ...{ config, signal, clock: REAL_CLOCK, hostName: hostname(), writer: WRITER_NAME },
+    program: {
+      words: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
+      env: process.env,
+    },
+    onEvent: (event) => {
+      watch?.see(event);
+      log?.write(name, event);
+    },
+    asText: (report) => mailText((_style, text) => text, report),
+    openStore: (path) => openDatastore(path, { cacheDir, log: context.log }),
+  };
+}
+
+/** `--log` goes before what the file says. */
+function parseLog(flag: string | undefined, { log }: NightlyConfig): LogConfig | undefined {
+  if (flag === undefined) return log;
+  if (flag === '') throw new UsageError('bad-log', 'the name of a file is missing', { object: '--log' });
+  const level = log?.level ?? 'info';
+  return { to: flag === '-' ? { kind: 'stderr' } : { kind: 'file', path: flag }, level };
+}
+
+function tell({ output }: Context, reports: readonly JobReport[]): void {
+  output.summary(
+    () => ({
+      ok: reports.every(({ outcome }) => outcome === 'ok'),
+      jobs: reports.map(reportDocument),
+      seconds: secondsSinceStart(),
+    }),
+    () => reports.map((report) => reportText(output.paint, report)).join('\n\n'),
+  );
+}
