@@ -51,7 +51,8 @@ export async function doWork(job: JobConfig, done: WorkDone, options: WorkOption
     case 'copy': {
       const to = datastoreNamed(job.to, host.config);
       await (await openJobStore(to, host.openStore)).close();
-      const guests = job.guests === undefined ? [] : (await chosenGuests(store, job.guests)).map(formatGuest);
+      const isAll = job.guests === undefined || job.guests.includes('*');
+      const guests = isAll ? [] : (await chosenGuests(store, job.guests)).map(formatGuest);
       const minFreeBytes = Math.max(job.minFreeBytes, to.minFreeBytes);
       const words = copyWords({ ...job, minFreeBytes }, to.path, guests);
       done.steps.push(await runStep(steps, 'copy', () => childStep(steps, 'copy', path, words)));
@@ -69,7 +70,8 @@ export async function doWork(job: JobConfig, done: WorkDone, options: WorkOption
 async function backUp(job: BackupJobConfig, done: WorkDone, options: WorkOptions, steps: StepsOptions): Promise<void> {
   const { host, store } = options;
   const guests = findJobGuests(host.config.guests.values(), job.guests);
-  const works = guests.map((guest) => ({ guest: guest.name, words: backupWords(job, guest) }));
+  const leastBytes = leastFree(job, host);
+  const works = guests.map((guest) => ({ guest: guest.name, words: backupWords(job, guest, leastBytes) }));
   await runGuests(job, works, job.parallel, done, options);
   const { retention, gc } = job;
   if (retention !== undefined) {
@@ -87,8 +89,8 @@ async function runGuests(
   done: WorkDone,
   { host, hooks, onEvent, onWarning }: WorkOptions,
 ): Promise<void> {
-  const { path, minFreeBytes } = datastoreOf(job, host.config);
-  const leastBytes = Math.max(minFreeBytes, job.kind === 'backup' ? job.minFreeBytes : 0);
+  const { path } = datastoreOf(job, host.config);
+  const leastBytes = leastFree(job, host);
   onEvent({ event: 'guests', guests: works.map(({ guest }) => guest) });
   const runs = new GuestRuns({
     ...{ job, host, hooks, parallel, onEvent, datastorePath: path, facts: jobFacts(job, host.config) },
@@ -96,6 +98,11 @@ async function runGuests(
     onWarning: (guest, text) => onWarning(text, guest),
   });
   done.guests = await runs.run(works);
+}
+
+/** What a backup must leave free; others write little. */
+function leastFree(job: JobConfig, { config }: JobHost): number {
+  return job.kind === 'backup' ? Math.max(job.minFreeBytes, datastoreOf(job, config).minFreeBytes) : 0;
 }
 
 async function attempt(action: () => Promise<void>): Promise<Ending | undefined> {

@@ -82,6 +82,12 @@ function resultOf(step: string, result: ChildResult): StepResult {
     const text = `${places} damaged: ${damageText(damage)}`;
     return { ...failure('damage', text), summary: '', isRetryable: false };
   }
+  const [first, ...others] = Array.isArray(document?.failed) ? document.failed.filter(isObject) : [];
+  if (first !== undefined && isObject(first.error)) {
+    const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+    const text = `${String(first.backup)}: ${String(first.error.message)}${more}`;
+    return { ...failure(String(first.error.code), text, outcome), summary: '', isRetryable };
+  }
   return { ...failure(code, message, outcome), summary: '', isRetryable };
 }
 
@@ -109,7 +115,10 @@ function summaryOf(step: string, document: JsonObject): string {
     const { packs = 0, backups = 0 } = inner('checked');
     return `${String(packs)} packs and ${String(backups)} backups checked`;
   }
-  if (step === 'copy') return `${Array.isArray(document.copied) ? document.copied.length : 0} backups copied`;
+  if (step === 'copy') {
+    const all = Array.isArray(document.copied) ? document.copied.filter(isObject) : [];
+    return `${all.filter(({ known }) => known !== true).length} of ${all.length} backups copied, the others were there`;
+  }
   return '';
 }
 

@@ -12,7 +12,8 @@ import type {
   VerifyJobConfig,
 } from './config.js';
 
-export function backupWords(job: BackupJobConfig, guest: GuestConfig): string[] {
+/** @param minFreeBytes what must stay free of the datastore's file system; 0 is no limit */
+export function backupWords(job: BackupJobConfig, guest: GuestConfig, minFreeBytes = job.minFreeBytes): string[] {
   const { source, configs, blobs, bytesPerSecond } = guest;
   return [
     ...['backup', guest.name],
@@ -20,6 +21,7 @@ export function backupWords(job: BackupJobConfig, guest: GuestConfig): string[] 
     ...configs.flatMap((path) => ['--config', path]),
     ...[...blobs].flatMap(([name, path]) => ['--blob', `${name}=${path}`]),
     ...(bytesPerSecond === 0 ? [] : ['--speed', String(bytesPerSecond)]),
+    ...(minFreeBytes === 0 ? [] : ['--min-free', String(minFreeBytes)]),
     ...(job.level === undefined ? [] : ['--level', String(job.level)]),
     ...[...job.labels].flatMap(([key, value]) => ['--label', `${key}=${value}`]),
   ];
@@ -70,7 +72,7 @@ function seconds(millis: number): string {
 /** Without guests it copies all that there is. */
 export function copyWords({ minFreeBytes }: CopyJobConfig, toPath: string, guests: readonly string[]): string[] {
   return [
-    ...['copy', ...guests.flatMap((guest) => ['--guest', guest]), '--to', toPath],
+    ...['copy', ...(guests.length === 0 ? ['--all'] : guests.flatMap((guest) => ['--guest', guest])), '--to', toPath],
     ...(minFreeBytes === 0 ? [] : ['--min-free', String(minFreeBytes)]),
   ];
 }
