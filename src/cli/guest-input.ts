@@ -30,21 +30,25 @@ const EXPORT_CONNECTIONS = 4;
 /** What changed is rarely zero, and rarely much in one place. */
 const LEAST_ASKED_BYTES = 1 << 20;
 
-/** A guest that is to be backed up; what takes its time to begin has begun. To be ended in any case. */
+/** To be ended in any case. */
+export function newGuardian(): Guardian {
+  return Guardian.start(GUARDIAN);
+}
+
+/** A guest that is to be backed up; what takes its time to begin has begun. */
 export class GuestToBe {
   readonly #context: Context;
   readonly #wish: BackupWish;
   readonly #live: GuestWish;
-  readonly #guardian = Guardian.start(GUARDIAN);
   readonly #source: GuestSource;
   #survey: Promise<GuestSurvey> | undefined;
 
-  constructor(context: Context, wish: BackupWish, live: GuestWish) {
+  constructor(context: Context, wish: BackupWish, live: GuestWish, guardian: Guardian) {
     const { address, include, exclude, agentPath, fleeceDirectory = FLEECE_DIRECTORY } = live;
     this.#context = context;
     this.#wish = wish;
     this.#live = live;
-    this.#source = createQemuSource(qemuHost(context, this.#guardian), {
+    this.#source = createQemuSource(qemuHost(context, guardian), {
       ...{ address, include, exclude, fleeceDirectory },
       guest: formatGuest(wish.guest),
       ...(agentPath === undefined ? {} : { agent: { path: agentPath, ...AGENT } }),
@@ -83,11 +87,6 @@ export class GuestToBe {
       await snapshot.end('failed').catch(() => {});
       throw error;
     }
-  }
-
-  /** After a backup, or instead of one. */
-  end(): void {
-    this.#guardian.end();
   }
 }
 

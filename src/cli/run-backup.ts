@@ -16,6 +16,7 @@ import {
   PARENT_UNUSABLE,
   type SnapshotOutcome,
 } from '../plugin-api.js';
+import type { Guardian } from '../qmp/guardian.js';
 import type { Datastore } from '../store/datastore.js';
 import { type BackupInput, type LiveFacts, openImages } from './backup-input.js';
 import { tellBackup } from './backup-report.js';
@@ -33,7 +34,13 @@ type Configs = BackupDescription['configs'];
 /** Of an archive that no datastore decides. */
 const ARCHIVE_SHAPE = { clusterSizeBytes: DEFAULT_CLUSTER_BYTES, hash: 'blake3' as const };
 
-export async function runBackup(context: Context, wish: BackupWish, configs: Configs): Promise<ExitStatus> {
+/** `guardian`: for a guest that runs; ended by the caller. */
+export async function runBackup(
+  context: Context,
+  wish: BackupWish,
+  configs: Configs,
+  guardian?: Guardian,
+): Promise<ExitStatus> {
   const { minFreeBytes } = wish;
   const store = wish.target.kind === 'datastore' ? await openStore(context, { minFreeBytes }) : undefined;
   const { hash, clusterSizeBytes } = store?.superblock ?? ARCHIVE_SHAPE;
@@ -42,7 +49,7 @@ export async function runBackup(context: Context, wish: BackupWish, configs: Con
   machine.executor.warmUp();
   try {
     const stop = new AbortController();
-    const atHand = { store, machine, clusterSizeBytes, signal: stop.signal };
+    const atHand = { store, machine, clusterSizeBytes, guardian, signal: stop.signal };
     const work = async (): Promise<Backup> => {
       await checkBlobs(wish.blobs);
       if (wish.live === undefined) {
@@ -71,6 +78,7 @@ interface AtHand {
   readonly store: Datastore | undefined;
   readonly machine: Machine;
   readonly clusterSizeBytes: number;
+  readonly guardian: Guardian | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -83,15 +91,18 @@ async function backUpGuest(
   atHand: AtHand,
   distrust: string | undefined,
 ): Promise<Backup> {
-  const { GuestToBe } = await import('./guest-input.js');
+  const { GuestToBe, newGuardian } = await import('./guest-input.js');
   const { store, clusterSizeBytes, signal } = atHand;
-  const guest = new GuestToBe(context, wish, live);
+  // One that was used is of no use any more.
+  const guardian = distrust === undefined ? atHand.guardian : undefined;
+  const own = guardian ?? newGuardian();
   try {
+    const guest = new GuestToBe(context, wish, live, own);
     const sink = await openSink(wish, atHand);
     const openInput = () => guest.open({ store, clusterSizeBytes, distrust }, signal);
     return await backUp(context, wish, configs, sink, openInput, signal);
   } finally {
-    guest.end();
+    own.end();
   }
 }
 

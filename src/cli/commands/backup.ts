@@ -2,7 +2,8 @@
 // vmar backup
 
 import { type ExitStatus, UsageError } from '../../base/errors.js';
-import { type BackupFlags, parseBackup } from '../backup-wish.js';
+import type { Guardian } from '../../qmp/guardian.js';
+import { type BackupFlags, type BackupWish, parseBackup } from '../backup-wish.js';
 import { readConfigs } from '../config-files.js';
 import type { Context } from '../context.js';
 
@@ -15,6 +16,17 @@ export async function run(context: Context, guestText: string, flags: BackupFlag
   const wish = parseBackup(guestText, flags);
   const configs = await readConfigs(wish.configPaths);
   // What does the work is large, and of no use to who mistyped.
-  const { runBackup } = await import('../run-backup.js');
-  return await runBackup(context, wish, configs);
+  const [{ runBackup }, guardian] = await Promise.all([import('../run-backup.js'), startGuardian(wish)]);
+  try {
+    return await runBackup(context, wish, configs, guardian);
+  } finally {
+    guardian?.end();
+  }
+}
+
+/** It takes as long to start as the rest does to get to where it is needed. */
+async function startGuardian({ live }: BackupWish): Promise<Guardian | undefined> {
+  if (live === undefined) return undefined;
+  const { newGuardian } = await import('../guest-input.js');
+  return newGuardian();
 }
