@@ -6,6 +6,7 @@
 // too little. Only when the backup is durable does the old one go. When it fails, or its run was killed, the old one goes
 // on with what the new one recorded; enabling and merging are one transaction.
 
+import { FailedError } from '../../src/base/errors.js';
 import type {
   BitmapInfo,
   BitmapWish,
@@ -33,9 +34,14 @@ export interface BitmapPlan {
 }
 
 /** Looks at what bitmaps a disk has; changes nothing. */
-export function planBitmaps(node: BlockNodeInfo, prefix: string, wish: BitmapWish | undefined): BitmapPlan {
+export function planBitmaps(
+  node: BlockNodeInfo,
+  prefix: string,
+  wish: BitmapWish | undefined,
+  granularityBytes: number,
+): BitmapPlan {
   const own = node.bitmaps.filter(({ name }) => name.startsWith(prefix));
-  const persistent = node.driver === 'qcow2' && !node.readOnly;
+  const persistent = node.storesBitmaps && !node.readOnly;
   const plan = (previous: string | undefined, fullReason: string | undefined, repair: TransactionAction[] = []) => {
     const stale = own.map(({ name }) => name).filter((name) => name !== previous && !isRemovedBy(repair, name));
     return { disk: { node: node.nodeName, previous, fullReason, stale, persistent }, repair };
@@ -44,11 +50,14 @@ export function planBitmaps(node: BlockNodeInfo, prefix: string, wish: BitmapWis
   if ('fullReason' in wish) return plan(undefined, wish.fullReason);
   const found = own.find(({ name }) => name === wish.name);
   const others = own.filter((bitmap) => bitmap !== found);
-  const fault = bitmapFault(found, persistent);
+  const fault = bitmapFault(found, persistent, granularityBytes);
   if (found === undefined || fault !== undefined) return plan(undefined, fault);
   if (found.recording) return plan(found.name, undefined);
   // A run was killed between stopping the old one and its end: the new one goes on recording.
-  if (others.length === 0 || others.some((other) => bitmapFault(other, persistent) !== undefined || !other.recording)) {
+  if (
+    others.length === 0 ||
+    others.some((other) => bitmapFault(other, persistent, granularityBytes) !== undefined || !other.recording)
+  ) {
     return plan(undefined, 'the dirty bitmap had been switched off');
   }
   return plan(
@@ -62,7 +71,11 @@ export function planBitmaps(node: BlockNodeInfo, prefix: string, wish: BitmapWis
   );
 }
 
-function bitmapFault(bitmap: BitmapInfo | undefined, persistent: boolean): string | undefined {
+function bitmapFault(
+  bitmap: BitmapInfo | undefined,
+  persistent: boolean,
+  granularityBytes: number,
+): string | undefined {
   if (bitmap === undefined) {
     const why = persistent
       ? 'removed by someone, or on another image'
@@ -70,6 +83,9 @@ function bitmapFault(bitmap: BitmapInfo | undefined, persistent: boolean): strin
     return `the dirty bitmap of the last backup is gone (${why})`;
   }
   if (bitmap.inconsistent) return 'the dirty bitmap is inconsistent: QEMU did not end in good order';
+  if (bitmap.granularityBytes !== granularityBytes) {
+    return 'the dirty bitmap of this name was made by someone else';
+  }
   if (bitmap.busy) return 'the dirty bitmap is in use by another program';
   return undefined;
 }
@@ -105,10 +121,21 @@ export async function beginBitmaps(
   }
   const repairs = plans.flatMap(({ repair }) => repair);
   if (repairs.length > 0) await monitor.execute('transaction', { actions: repairs });
-  const actions = plans.map(({ disk: { node, persistent } }) => {
-    return { type: 'block-dirty-bitmap-add' as const, data: { node, name, granularity, persistent } };
-  });
-  await monitor.execute('transaction', { actions });
+  const add = async (isKept: (disk: DiskBitmaps) => boolean) => {
+    const actions = plans.map(({ disk }) => {
+      const data = { node: disk.node, name, granularity, persistent: isKept(disk) };
+      return { type: 'block-dirty-bitmap-add' as const, data };
+    });
+    await monitor.execute('transaction', { actions });
+  };
+  try {
+    await add(({ persistent }) => persistent);
+  } catch (error) {
+    const isRefused = error instanceof FailedError && error.code === 'qmp-command-failed';
+    if (!isRefused || plans.every(({ disk }) => !disk.persistent)) throw error;
+    // An image has no room for one after all. They last as long as QEMU then.
+    await add(() => false);
+  }
 }
 
 /** After the moment. */

@@ -3,6 +3,7 @@
 
 import { UsageError } from '../../src/base/errors.js';
 import type { BlockNodeInfo, DriveInfo, Monitor } from '../../src/plugin-api.js';
+import { notPossible } from './fitness.js';
 import { isOurs } from './names.js';
 import { isFirmware } from './outside.js';
 
@@ -32,11 +33,16 @@ export interface DiskChoice {
   readonly exclude: readonly string[];
 }
 
-type Candidate = { readonly name: string } & ({ readonly reason: string } | { readonly disk: FoundDisk });
+type Candidate = { readonly name: string } & (
+  | { readonly reason: string }
+  | { readonly disk: FoundDisk }
+  /** A disk, but one that no filter can be put under. */
+  | { readonly impossible: string }
+);
 
 /**
  * The guest's disks, and in a storage daemon, which has no guest, the raw nodes that are exported for writing.
- * @throws UsageError when a disk that was named is not there, or none is left
+ * @throws UsageError when a disk that was named is not there, or none is left; FailedError for one that cannot be done
  */
 export async function findDisks(monitor: Monitor, choice: DiskChoice): Promise<FoundDisks> {
   const drives = await monitor.execute('query-block', {});
@@ -46,7 +52,10 @@ export async function findDisks(monitor: Monitor, choice: DiskChoice): Promise<F
   const skipped: { name: string; reason: string }[] = [];
   for (const candidate of candidates) {
     const name = unique(candidate.name, names);
-    if ('reason' in candidate) skipped.push({ name, reason: candidate.reason });
+    if ('impossible' in candidate) {
+      if (isChosen(name, choice)) throw notPossible(monitor.name, name, candidate.impossible);
+      skipped.push({ name, reason: candidate.impossible });
+    } else if ('reason' in candidate) skipped.push({ name, reason: candidate.reason });
     else if (isChosen(name, choice)) disks.push({ ...candidate.disk, name });
     else skipped.push({ name, reason: 'left out by --include or --exclude' });
   }
@@ -103,9 +112,9 @@ async function exportedNodes(monitor: Monitor): Promise<Candidate[]> {
     const below = edges.find(({ parent, name: edge }) => parent === topName && edge === 'file')?.child;
     const node = below === undefined ? undefined : byName.get(below);
     if (top.driver !== 'raw' || node === undefined) {
-      return [{ name, reason: `exported from a ${top.driver} node: a filter goes only under a raw one` }];
+      return [{ name, impossible: `it is exported from a ${top.driver} node, and a filter goes only under a raw one` }];
     }
-    if (node.sizeBytes !== top.sizeBytes) return [{ name, reason: 'a part of an image' }];
+    if (node.sizeBytes !== top.sizeBytes) return [{ name, impossible: 'it is a part of an image' }];
     return [{ name, disk: { name, sizeBytes: top.sizeBytes, node, insertion: { kind: 'raw-node' as const, top } } }];
   });
 }

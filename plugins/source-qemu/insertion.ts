@@ -12,10 +12,10 @@ export function insertionSteps(disks: readonly FoundDisk[], filterOf: (disk: num
   const steps: WindowStep[] = [];
   const into: BlockdevOptions[] = [];
   const outOf: BlockdevOptions[] = [];
-  for (const [at, { insertion, node }] of disks.entries()) {
+  for (const [at, { name, insertion, node }] of disks.entries()) {
     if (insertion.kind === 'device') {
       const { qomPath } = insertion;
-      steps.push({ do: driveStep(qomPath, filterOf(at)), undo: driveStep(qomPath, node.nodeName) });
+      steps.push({ disk: name, do: driveStep(qomPath, filterOf(at)), undo: driveStep(qomPath, node.nodeName) });
     } else {
       into.push(rawOptions(insertion.top, filterOf(at)));
       outOf.push(rawOptions(insertion.top, node.nodeName));

@@ -22,6 +22,7 @@ import type {
 } from '../../src/plugin-api.js';
 import { type BitmapPlan, beginBitmaps, type DiskBitmaps, endBitmaps, planBitmaps, stopOldBitmaps } from './bitmaps.js';
 import type { FoundDisk } from './find-disks.js';
+import { notPossible } from './fitness.js';
 import { insertionSteps } from './insertion.js';
 import { RUN_NODE, RunNames } from './names.js';
 import { type Owner, ownerOf, RunDirectory } from './run-directory.js';
@@ -79,8 +80,10 @@ class Snapshot {
     const plans = await this.#withMonitor((monitor) => this.#prepare(monitor), signal);
     const report = await this.#host.runWindow(this.#window(), signal);
     await this.#withMonitor((monitor) => this.#open(monitor), signal);
-    const disks: SnapshotDisk[] = [];
-    for (const at of this.#disks.keys()) disks.push(await this.#openDisk(at, plans[at]));
+    const opening = this.#disks.map((_, at) => this.#openDisk(at, plans[at]));
+    // All of them are ours to close before any error is told.
+    await Promise.allSettled(opening);
+    const disks = await Promise.all(opening);
     return { disks, ...told(report), end: (outcome) => this.end(outcome) };
   }
 
@@ -88,10 +91,16 @@ class Snapshot {
     const owner = await this.#owner();
     this.#directory = await RunDirectory.make(this.#options.fleeceDirectory, this.#names.directory, owner);
     await this.#enter(monitor, this.#directory.lockPath);
-    for (const [at, { node, sizeBytes }] of this.#disks.entries()) {
-      const filename = await this.#directory.makeFleece(at, sizeBytes);
-      const fleece = this.#names.of('fleece', at);
-      await monitor.execute('blockdev-add', { driver: 'file', 'node-name': fleece, filename, discard: 'unmap' });
+    for (const at of this.#disks.keys()) await this.#makeFilter(monitor, this.#directory, at);
+    return await this.#beginBitmaps(monitor);
+  }
+
+  async #makeFilter(monitor: Monitor, directory: RunDirectory, at: number): Promise<void> {
+    const { name, node, sizeBytes } = this.#disks[at]!;
+    const filename = await directory.makeFleece(at, sizeBytes);
+    const fleece = this.#names.of('fleece', at);
+    await monitor.execute('blockdev-add', { driver: 'file', 'node-name': fleece, filename, discard: 'unmap' });
+    try {
       await monitor.execute('blockdev-add', {
         driver: 'copy-before-write',
         'node-name': this.#names.of('cbw', at),
@@ -101,8 +110,10 @@ class Snapshot {
         'on-cbw-error': 'break-snapshot',
         'cbw-timeout': CBW_TIMEOUT_SECONDS,
       });
+    } catch (error) {
+      if (!(error instanceof FailedError && error.code === 'qmp-command-failed')) throw error;
+      throw notPossible(monitor.name, name, `${error.message} (driver ${node.driver})`);
     }
-    return await this.#beginBitmaps(monitor);
   }
 
   async #beginBitmaps(monitor: Monitor): Promise<readonly BitmapPlan[]> {
@@ -112,7 +123,7 @@ class Snapshot {
     const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
     const plans = this.#disks.map(({ name, node }) => {
       const now = nodes.find(({ nodeName }) => nodeName === node.nodeName) ?? node;
-      return planBitmaps(now, bitmaps.prefix, bitmaps.previous.get(name));
+      return planBitmaps(now, bitmaps.prefix, bitmaps.previous.get(name), clusterSizeBytes);
     });
     this.#bitmaps = plans.map(({ disk }) => disk);
     await beginBitmaps(monitor, plans, bitmaps.name, clusterSizeBytes);

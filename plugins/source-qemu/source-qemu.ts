@@ -16,6 +16,7 @@ import type {
   WindowReport,
 } from '../../src/plugin-api.js';
 import { type DiskChoice, type FoundDisks, findDisks } from './find-disks.js';
+import { refuseUnfit } from './fitness.js';
 import { FACTS_NAME, guestFacts } from './guest-facts.js';
 import { refuseUnsafe } from './iothreads.js';
 import { findOutside } from './outside.js';
@@ -75,6 +76,7 @@ class QemuSource implements GuestSource {
         this.#host.log.warn('took away what an earlier backup left in the guest when it was killed');
       }
       const found = await findDisks(monitor, { include, exclude });
+      await refuseUnfit(monitor, found.disks);
       await refuseUnsafe(monitor, found.disks);
       this.#found = found;
       return {

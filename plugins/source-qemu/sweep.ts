@@ -10,7 +10,8 @@ import { hasRole, isOurs, RUN_NODE } from './names.js';
 import { isAlive, removeDead } from './run-directory.js';
 
 const EXPORT_GONE_MILLIS = 30_000;
-const POLL_MILLIS = 20;
+const FIRST_POLL_MILLIS = 1;
+const LAST_POLL_MILLIS = 32;
 
 /**
  * Takes away what a run that died left. False: there was nothing.
@@ -69,13 +70,13 @@ export async function sweep(monitor: Monitor, { stopServer, beforeLeaving }: Swe
 
 async function untilExportsAreGone(monitor: Monitor): Promise<void> {
   const end = REAL_CLOCK.monotonicMillis() + EXPORT_GONE_MILLIS;
-  for (;;) {
+  for (let pause = FIRST_POLL_MILLIS; ; pause = Math.min(2 * pause, LAST_POLL_MILLIS)) {
     const left = (await monitor.execute('query-block-exports', {})).filter(({ id }) => isOurs(id));
     if (left.length === 0) return;
     if (REAL_CLOCK.monotonicMillis() > end) {
       throw new FailedError('export-stays', 'QEMU did not end an export of a backup', { object: monitor.name });
     }
-    await REAL_CLOCK.sleep(POLL_MILLIS);
+    await REAL_CLOCK.sleep(pause);
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What QEMU tells, as far as it is used: types and their decoders. Names are ours; the decoder shows QEMU's.
 
-import { count, type Decoder, flag, list, maybe, member, record, text } from './decode.js';
+import { count, type Decoder, flag, type JsonRecord, list, maybe, member, record, text } from './decode.js';
 
 export interface QemuVersion {
   readonly major: number;
@@ -67,24 +67,36 @@ export interface BlockNodeInfo {
   readonly detectZeroes: string;
   readonly cacheDirect: boolean;
   readonly cacheNoFlush: boolean;
+  /** Its image has room for dirty bitmaps, if it may be written to. */
+  readonly storesBitmaps: boolean;
   readonly bitmaps: readonly BitmapInfo[];
 }
 
 export const blockNodeInfo: Decoder<BlockNodeInfo> = (value, place) => {
   const answer = record(value, place);
   const cache = maybe(answer, 'cache', record, place) ?? {};
+  const image = member(answer, 'image', record, place);
+  const driver = member(answer, 'drv', text, place);
   return {
     nodeName: maybe(answer, 'node-name', text, place) ?? '',
-    driver: member(answer, 'drv', text, place),
+    driver,
     readOnly: member(answer, 'ro', flag, place),
     fileName: maybe(answer, 'file', text, place) ?? '',
-    sizeBytes: member(member(answer, 'image', record, place), 'virtual-size', count, place),
+    sizeBytes: member(image, 'virtual-size', count, place),
     detectZeroes: maybe(answer, 'detect_zeroes', text, place) ?? 'off',
     cacheDirect: maybe(cache, 'direct', flag, place) ?? false,
     cacheNoFlush: maybe(cache, 'no-flush', flag, place) ?? false,
+    storesBitmaps: driver === 'qcow2' && qcow2Level(image, place) !== '0.10',
     bitmaps: maybe(answer, 'dirty-bitmaps', list(bitmapInfo), place) ?? [],
   };
 };
+
+/** "0.10" for version 2 of the format, "1.1" for version 3. */
+function qcow2Level(image: JsonRecord, place: string): string | undefined {
+  const specific = maybe(image, 'format-specific', record, place);
+  const data = specific === undefined ? undefined : maybe(specific, 'data', record, place);
+  return data === undefined ? undefined : maybe(data, 'compat', text, place);
+}
 
 /** A drive of the guest. */
 export interface DriveInfo {

@@ -112,6 +112,7 @@ function decodeReport(value: unknown): WindowReport {
             code: member(error, 'code', text, ''),
             message: member(error, 'message', text, ''),
             object: member(error, 'object', text, ''),
+            ...about(maybe(error, 'disk', text, '')),
           },
         }),
     ...(notFrozen === undefined ? {} : { notFrozen }),
@@ -121,10 +122,18 @@ function decodeReport(value: unknown): WindowReport {
   };
 }
 
-function asError({ code, message, object }: NonNullable<WindowReport['error']>): Error {
+function about(disk: string | undefined): { readonly disk?: string } {
+  return disk === undefined ? {} : { disk };
+}
+
+function asError({ code, message, object, disk }: NonNullable<WindowReport['error']>): Error {
   if (code === 'interrupted') return new InterruptedError();
   if (code === 'qmp-busy') return new BusyError(code, message, { object });
-  return new FailedError(code, message, { object });
+  if (disk === undefined) return new FailedError(code, message, { object });
+  return new FailedError('disk-not-possible', `disk ${disk} cannot be backed up while the guest runs: ${message}`, {
+    object,
+    advice: `Leave it out with --exclude ${disk}; back up its image while the guest is off.`,
+  });
 }
 
 function guardianLost(why: string): FailedError {

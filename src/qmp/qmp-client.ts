@@ -4,7 +4,7 @@
 // Guarantee: every call settles. What is unanswered when the socket goes away fails with 'qmp-lost'; what is unanswered
 // when its time is over fails with 'qmp-timeout', and a late answer is dropped.
 
-import { type FailedError, InterruptedError } from '../base/errors.js';
+import { BusyError, type FailedError, InterruptedError } from '../base/errors.js';
 import { type QemuVersion, qemuVersion } from './answers.js';
 import { type AnswerOf, type ArgumentsOf, COMMANDS, type CommandName } from './commands.js';
 import { AnswerFault, type JsonRecord, maybe, member, record, text } from './decode.js';
@@ -13,6 +13,7 @@ import { excerpt, LineFault, parseLine } from './json-lines.js';
 import { LineSocket } from './line-socket.js';
 import { DEFAULT_COMMAND_MILLIS, type ExecuteOptions, type Monitor } from './monitor.js';
 import { badAnswer, commandTimeout, monitorBusy, monitorLost, notQmp, QmpCommandError } from './qmp-errors.js';
+import { isQemu, listenerOf } from './socket-owner.js';
 
 export interface QmpOptions {
   /** How long the greeting is waited for: QEMU greets one client at a time. */
@@ -82,10 +83,25 @@ export class QmpClient implements Monitor {
       onPartial: (start: Uint8Array) => this.#onPartial(start),
     };
     this.#socket = await LineSocket.connect(this.name, events, { timeoutMillis: greetingMillis, signal });
-    const message = await inTime(greeting, greetingMillis, signal, () => monitorBusy(this.name, greetingMillis));
+    const message = await this.#greeting(greeting, greetingMillis, signal);
     this.#version = this.#decodeGreeting(message);
     this.#phase = 'open';
     await this.#call('qmp_capabilities', {}, { signal });
+  }
+
+  /** A QEMU that has another client says nothing; nor do others who wait to be spoken to first. */
+  async #greeting(
+    greeting: Promise<JsonRecord>,
+    greetingMillis: number,
+    signal: AbortSignal | undefined,
+  ): Promise<JsonRecord> {
+    try {
+      return await inTime(greeting, greetingMillis, signal, () => monitorBusy(this.name, greetingMillis));
+    } catch (error) {
+      const listener = error instanceof BusyError ? await listenerOf(this.name) : undefined;
+      if (listener === undefined || isQemu(listener)) throw error;
+      throw notQmp(this.name, `the socket of ${listener}, which says nothing`);
+    }
   }
 
   #decodeGreeting(message: JsonRecord): QemuVersion {

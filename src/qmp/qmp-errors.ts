@@ -26,7 +26,8 @@ export function monitorBusy(object: string, waitedMillis: number): BusyError {
   const message = `QEMU did not greet within ${waitedMillis} ms: it answers one client at a time, and another has this monitor`;
   return new BusyError('qmp-busy', message, {
     object,
-    advice: 'Close the other client (libvirt or Proxmox own theirs), or give the guest a second -qmp socket.',
+    advice:
+      'Close the other client (libvirt or Proxmox own theirs), or give the guest a second -qmp socket; is it one of -qmp?',
   });
 }
 

@@ -5,6 +5,8 @@ import type { Step } from './commands.js';
 import type { MonitorAddress } from './monitor.js';
 
 export interface WindowStep {
+  /** The disk that it is about, for messages. */
+  readonly disk?: string;
   readonly do: Step;
   /** Takes it back. */
   readonly undo: Step;
@@ -28,6 +30,8 @@ export interface WindowError {
   readonly code: string;
   readonly message: string;
   readonly object: string;
+  /** The disk whose step QEMU refused. */
+  readonly disk?: string;
 }
 
 export interface WindowReport {

@@ -41,6 +41,8 @@ class Window {
   readonly #gone: AbortSignal;
   #monitor: Monitor | undefined;
   #isMarked = false;
+  /** Whose step QEMU refused. */
+  #refusedDisk: string | undefined;
   #pausedMicros = 0;
   #momentMillis = 0;
 
@@ -73,12 +75,16 @@ class Window {
   #report(freeze: Freeze, stillFrozen: boolean, error: unknown): WindowReport {
     const why = freeze.why ?? (freeze.frozen && !stillFrozen ? 'the guest thawed by itself before the end' : undefined);
     return {
-      ...(error === undefined ? {} : { error: tellable(error) }),
+      ...(error === undefined ? {} : { error: { ...tellable(error), ...this.#aboutDisk() } }),
       ...(why === undefined ? {} : { notFrozen: why }),
       frozen: freeze.frozen && stillFrozen,
       pausedMicros: this.#pausedMicros,
       momentMillis: this.#momentMillis,
     };
+  }
+
+  #aboutDisk(): { readonly disk?: string } {
+    return this.#refusedDisk === undefined ? {} : { disk: this.#refusedDisk };
   }
 
   /** A guest that cannot be frozen is backed up as it is. */
@@ -124,6 +130,7 @@ class Window {
       this.#momentMillis = REAL_CLOCK.nowMillis();
       this.#checkWanted();
     } catch (error) {
+      if (error instanceof QmpCommandError) this.#refusedDisk = steps[done]?.disk;
       // Of one that timed out nobody knows whether it came to pass.
       const unsure = error instanceof VmarError && error.code === 'qmp-timeout' ? 1 : 0;
       for (const { undo } of steps.slice(0, done + unsure).reverse()) await this.#execute(undo).catch(() => {});

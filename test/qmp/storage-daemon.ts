@@ -6,6 +6,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { accessSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
 
 export interface DaemonDisk {
   readonly name: string;
@@ -57,6 +58,8 @@ export async function startStorageDaemon(directory: string, disks: readonly Daem
     if (child.exitCode !== null || turn > 500) throw new Error(`qemu-storage-daemon did not start: ${said}`);
     await delay(10);
   }
+  // The socket is there, and greets, before the disks are; commands are answered when all is.
+  await (await QmpClient.open(qmp)).close();
   const end = async (signal: NodeJS.Signals) => {
     child.kill(signal);
     // A daemon that hangs is found by the test; it must not hang, too.
