@@ -12,7 +12,15 @@ import { decodeEvent, type QmpEvent } from './events.js';
 import { excerpt, LineFault, parseLine } from './json-lines.js';
 import { LineSocket } from './line-socket.js';
 import { DEFAULT_COMMAND_MILLIS, type ExecuteOptions, type Monitor } from './monitor.js';
-import { badAnswer, commandTimeout, monitorBusy, monitorLost, notQmp, QmpCommandError } from './qmp-errors.js';
+import {
+  badAnswer,
+  commandTimeout,
+  monitorBusy,
+  monitorLost,
+  notQmp,
+  QmpCommandError,
+  silentProgram,
+} from './qmp-errors.js';
 import { isQemu, listenerOf } from './socket-owner.js';
 
 export interface QmpOptions {
@@ -100,7 +108,7 @@ export class QmpClient implements Monitor {
     } catch (error) {
       const listener = error instanceof BusyError ? await listenerOf(this.name) : undefined;
       if (listener === undefined || isQemu(listener)) throw error;
-      throw notQmp(this.name, `the socket of ${listener}, which says nothing`);
+      throw silentProgram(this.name, listener, greetingMillis);
     }
   }
 

@@ -31,6 +31,17 @@ export function monitorBusy(object: string, waitedMillis: number): BusyError {
   });
 }
 
+/** The same, where another program than QEMU has the socket: it may pass on to one, or be something else altogether. */
+export function silentProgram(object: string, program: string, waitedMillis: number): BusyError {
+  const message = `nobody greeted within ${waitedMillis} ms: either another client has this monitor, or it is none`;
+  return new BusyError('qmp-busy', message, {
+    object,
+    expected: 'a QMP greeting of QEMU',
+    found: `a socket of ${program}`,
+    advice: 'Check that this is the socket of -qmp; close the other client, or give the guest a second -qmp socket.',
+  });
+}
+
 /** Who answers there does not speak QMP. */
 export function notQmp(object: string, found: string): FailedError {
   return new FailedError('not-qmp', 'this is not the socket of a QEMU monitor (QMP)', {
