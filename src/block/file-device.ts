@@ -8,7 +8,7 @@ import { systemErrorCode } from '../base/errors.js';
 import { blockDeviceBytes, punchHoleAsync, readCached, zeroRangeAsync } from '../base/syscalls.js';
 import type { BlockExtent } from './device.js';
 import { flushFailed, notAnImage, openFailed, readFailed, shrank, writeFailed } from './file-errors.js';
-import { lockImage } from './image-lock.js';
+import { type ImageUse, lockImage, unlockImage } from './image-lock.js';
 import type { MeasuredDevice } from './measured-device.js';
 import { checkRange, checkWritable } from './range.js';
 import { seekStatus } from './seek-status.js';
@@ -231,6 +231,20 @@ export class FileDevice implements MeasuredDevice {
       }
     }
     return [{ offsetBytes, lengthBytes, state: 'data' }];
+  }
+
+  /** Gives up the image locks, so that another program can take them. The device can still be used. */
+  unlock(): void {
+    unlockImage(this.#fd, this.#use);
+  }
+
+  /** Takes them again. @throws BusyError when another program has them by now */
+  lock(): void {
+    lockImage(this.#fd, this.name, this.#use);
+  }
+
+  get #use(): ImageUse {
+    return this.readOnly ? 'read' : 'write';
   }
 
   async close(): Promise<void> {

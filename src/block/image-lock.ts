@@ -35,7 +35,7 @@ const NO_LOCKS: ReadonlySet<string | undefined> = new Set(['EINVAL', 'ENOLCK', '
  */
 export function lockImage(fd: number, name: string, use: ImageUse): void {
   const wanted = WANTED[use];
-  const ours = [...wanted.uses.map((kind) => USES + kind), ...wanted.forbids.map((kind) => FORBIDS + kind)];
+  const ours = bytesOf(use);
   const excluding = [...wanted.uses.map((kind) => FORBIDS + kind), ...wanted.forbids.map((kind) => USES + kind)];
   try {
     // Take first, ask then: of two that come at the same moment at least one sees the other.
@@ -47,6 +47,20 @@ export function lockImage(fd: number, name: string, use: ImageUse): void {
   } catch (error) {
     if (!NO_LOCKS.has(systemErrorCode(error))) throw error;
   }
+}
+
+/** Gives up what `lockImage` took; the descriptor stays open. */
+export function unlockImage(fd: number, use: ImageUse): void {
+  try {
+    for (const byte of bytesOf(use)) ofdUnlock(fd, byte, 1);
+  } catch (error) {
+    if (!NO_LOCKS.has(systemErrorCode(error))) throw error;
+  }
+}
+
+function bytesOf(use: ImageUse): number[] {
+  const { uses, forbids } = WANTED[use];
+  return [...uses.map((kind) => USES + kind), ...forbids.map((kind) => FORBIDS + kind)];
 }
 
 function locked(name: string, use: ImageUse, heldByte: number | undefined): BusyError {

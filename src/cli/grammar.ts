@@ -44,6 +44,11 @@ export function defineVmaRestore(program: Command, action: Action): void {
     .option('--state <file>', 'with --live: where to keep what is restored (default: TARGET.vmar-live)')
     .option('--speed <size>', 'with --live: fill with at most so many bytes a second (default: no limit)')
     .option('--exit-when-done', 'with --live: end when all is restored, also while a guest is connected')
+    .option(
+      '--qmp <socket>',
+      'with --live: when all is restored, move the guest of this monitor to the targets, and end',
+    )
+    .option('--libvirt <domain>', 'the same, where libvirt has the monitor')
     .addHelpText(
       'after',
       `

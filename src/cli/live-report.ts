@@ -56,6 +56,16 @@ export class LiveReport {
         };
       case 'progress':
         return { event: 'progress', held: event.heldBytes, size: event.totalBytes };
+      case 'guest': {
+        const { monitor, qemu, hasAllocTrack } = event;
+        return { event: 'guest', monitor, qemu, allocTrack: hasAllocTrack };
+      }
+      case 'switched':
+        return {
+          event: 'switched',
+          disks: event.disks.map(({ disk, node }) => ({ disk, ...(node !== undefined && { node }) })),
+          paused: event.pausedMicros / 1e6,
+        };
       case 'damaged': {
         const { disk, offsetBytes, lengthBytes, problem } = event;
         return { event: 'damaged', disk, offset: offsetBytes, length: lengthBytes, problem };
@@ -112,8 +122,32 @@ export class LiveReport {
       case 'done':
         this.#progress?.end();
         output.notice(`all is restored after ${humanDuration(event.seconds)}; the backup is needed no more`);
+        return;
+      case 'guest':
+        log.debug(`${printable(event.monitor)} is a QEMU ${event.qemu}`);
+        if (event.hasAllocTrack) log.info(ALLOC_TRACK_HINT);
+        return;
+      case 'not-switched':
+        log.warn(notSwitched(event));
+        return;
+      case 'switched': {
+        const stood =
+          event.pausedMicros > 0 ? `; the guest stood still for ${(event.pausedMicros / 1000).toFixed(1)} ms` : '';
+        const disks = event.disks.map(({ disk, node }) => (node === undefined ? disk : `${disk} (node ${node})`));
+        output.notice(`the guest runs on ${disks.join(', ')} by itself now${stood}`);
+      }
     }
   }
+}
+
+const ALLOC_TRACK_HINT =
+  'this QEMU has Proxmox VE\'s driver alloc-track, which can restore by itself from "vmar serve"; see docs/LIVE-RESTORE.md';
+
+function notSwitched({ problem, object, found, advice }: Extract<LiveEvent, { kind: 'not-switched' }>): string {
+  const where = object === undefined ? '' : `${printable(object)}: `;
+  const seen = found === undefined ? '' : ` (${printable(found)})`;
+  const first = `the guest stays on the export for now: ${where}${printable(problem)}${seen}; it is tried again`;
+  return advice === undefined ? first : `${first}\n  ${printable(advice)}`;
 }
 
 function standsStill({ disk, object, problem, advice, retrying }: Extract<LiveEvent, { kind: 'stopped' }>): string {

@@ -6,6 +6,8 @@ import { UsageError } from '../base/errors.js';
 import { findStatePath, type StateWish } from '../live/found-state.js';
 import type { LiveAssignment } from '../live/live-restore.js';
 import { isNbdUri } from '../nbd/client/nbd-uri.js';
+import type { MonitorAddress } from '../qmp/monitor.js';
+import { parseGuestFlags } from './guest-wish.js';
 import { parseWorkers } from './parse-count.js';
 import { parseSize } from './parse-size.js';
 import { parseRestore, planRestore, type RestoreFlags, type RestoreWish } from './restore-wish.js';
@@ -15,6 +17,8 @@ export interface LiveFlags extends RestoreFlags {
   readonly state?: string;
   readonly speed?: string;
   readonly exitWhenDone?: boolean;
+  readonly qmp?: string;
+  readonly libvirt?: string;
 }
 
 export interface LiveWish {
@@ -23,6 +27,8 @@ export interface LiveWish {
   readonly statePath: string | undefined;
   readonly speedBytesPerSecond: number;
   readonly exitWhenDone: boolean;
+  /** The monitor of the guest that is to be moved to the targets. */
+  readonly guest: MonitorAddress | undefined;
   readonly workers: number | undefined;
 }
 
@@ -41,6 +47,10 @@ export function parseLive(flags: LiveFlags): LiveWish {
     statePath: flags.state,
     speedBytesPerSecond: flags.speed === undefined ? 0 : parseSize(flags.speed, '--speed'),
     exitWhenDone: flags.exitWhenDone === true,
+    guest: parseGuestFlags({
+      ...(flags.qmp !== undefined && { qmp: flags.qmp }),
+      ...(flags.libvirt !== undefined && { libvirt: flags.libvirt }),
+    })?.address,
     workers: parseWorkers(flags.workers).workers,
   };
 }

@@ -226,10 +226,10 @@ export class LiveDisk {
 
   /**
    * To be called when no guest is connected any more. Ends filling and what waits for the backup, makes durable what is
-   * there, and closes; the state file is removed where all was filled.
+   * there, and closes; the state file is removed where all was filled, unless it is to stay.
    * @throws what the last flush failed with, when all is closed
    */
-  async close(): Promise<void> {
+  async close({ keepState }: { readonly keepState: boolean }): Promise<void> {
     this.#stop.abort();
     this.#job?.cancel({ force: true });
     await this.#filling;
@@ -237,7 +237,8 @@ export class LiveDisk {
       () => undefined,
       (error: unknown) => ({ error }),
     );
-    await this.node.drained(() => this.state.close({ removeState: this.#fill.kind === 'filled' && !flushed }));
+    const removeState = this.#fill.kind === 'filled' && !flushed && !keepState;
+    await this.node.drained(() => this.state.close({ removeState }));
     if (flushed) throw flushed.error;
   }
 

@@ -31,7 +31,26 @@ export type LiveEvent =
   /** The disk rests on the backup no more. */
   | { readonly kind: 'filled'; readonly disk: string }
   /** All disks are filled, durably. */
-  | { readonly kind: 'done'; readonly seconds: number };
+  | { readonly kind: 'done'; readonly seconds: number }
+  /** The guest's monitor was reached, and its disks can be moved; told once. */
+  | { readonly kind: 'guest'; readonly monitor: string; readonly qemu: string; readonly hasAllocTrack: boolean }
+  /** It cannot be moved now; it is served, and that is tried again. Told when it changes, and now and then. */
+  | {
+      readonly kind: 'not-switched';
+      readonly code: string;
+      readonly problem: string;
+      readonly object?: string;
+      readonly found?: string;
+      readonly advice?: string;
+    }
+  /** The guest uses the targets themselves, and nothing of ours. */
+  | { readonly kind: 'switched'; readonly disks: readonly MovedDisk[]; readonly pausedMicros: number };
+
+export interface MovedDisk {
+  readonly disk: string;
+  /** The node that the guest uses now; undefined where it was moved before. */
+  readonly node: string | undefined;
+}
 
 export interface LiveDiskFacts {
   /** Of the export, too. */

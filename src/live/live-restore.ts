@@ -21,6 +21,8 @@ import { type ByteRange, LiveDisk, type LiveDiskListener } from './live-disk.js'
 import type { LiveEvent } from './live-event.js';
 import { type LiveState, openLiveState, statePathOf } from './live-state.js';
 import { newStatePath } from './state-place.js';
+import type { GuestMover } from './switch/guest-mover.js';
+import { switchDiskOf } from './switch/live-switch-disk.js';
 
 export type { LiveEvent } from './live-event.js';
 
@@ -63,6 +65,8 @@ export interface LiveRestoreOptions {
   readonly bootId: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** Move the guest to the targets once all is filled, and end then. */
+  readonly mover?: GuestMover | undefined;
   /** Stops it: what is there is made durable, state files stay. */
   readonly signal: AbortSignal;
   readonly onEvent: (event: LiveEvent) => void;
@@ -100,6 +104,7 @@ class LiveRestore implements LiveDiskListener {
   readonly #ended = new Promise<LiveOutcome>((resolve) => {
     this.#end = resolve;
   });
+  #onFilled: () => void = () => undefined;
 
   constructor(options: LiveRestoreOptions) {
     this.#options = options;
@@ -160,20 +165,46 @@ class LiveRestore implements LiveDiskListener {
   }
 
   async run(): Promise<LiveOutcome> {
-    const { signal } = this.#options;
-    const stop = () => this.#end({ kind: this.#isFilled ? 'done' : 'interrupted' });
+    const { signal, mover } = this.#options;
+    const stop = () => this.#stop();
     signal.addEventListener('abort', stop, { once: true });
     if (signal.aborted) stop();
     this.#tellListening();
     const filling = this.#fillAll();
+    const moving = mover && this.#move(mover, AbortSignal.any([signal, this.#over.signal]));
     const progress = this.#tellProgress();
     try {
       const outcome = await this.#ended;
-      return (await this.#close(filling)) ?? outcome;
+      return (await this.#close(filling, outcome)) ?? outcome;
     } finally {
       this.#over.abort();
       await progress;
+      await moving;
       signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /** A guest that is to be moved rests on us until it is: the same command goes on with that. */
+  #stop(): void {
+    const { mover } = this.#options;
+    if (mover?.isAtWork !== true) this.#end({ kind: this.#isFilled && mover === undefined ? 'done' : 'interrupted' });
+  }
+
+  /** Moves the guest once all is filled. Whoever is stopped in the middle of it ends when it is clear where the guest is. */
+  async #move(mover: GuestMover, signal: AbortSignal): Promise<void> {
+    const { socketPath, log, onEvent } = this.#options;
+    const ahead = mover.lookAhead(signal);
+    await this.#whenFilled(signal);
+    const isOnly = this.#disks.length === 1;
+    const disks = this.#disks.map((disk) => switchDiskOf(disk, socketPath, isOnly, log));
+    try {
+      await ahead;
+      const report = await mover.move(disks, signal, () => this.#look());
+      if (report === undefined) return this.#end({ kind: 'interrupted' });
+      onEvent({ kind: 'switched', ...report });
+      this.#end({ kind: 'done' });
+    } catch (error) {
+      this.#end({ kind: 'failed', error });
     }
   }
 
@@ -182,15 +213,27 @@ class LiveRestore implements LiveDiskListener {
     for (const disk of this.#disks) await disk.fillUp(this.#options.speedBytesPerSecond);
   }
 
+  async #whenFilled(signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#onFilled = resolve;
+      signal.addEventListener('abort', () => resolve(), { once: true });
+      if (this.#isFilled || signal.aborted) resolve();
+    });
+  }
+
   get #isFilled(): boolean {
     return this.#disks.every(({ fill }) => fill.kind === 'filled');
   }
 
   /** Whether it is time to end. */
   #look(): void {
-    const { exitWhenDone } = this.#options;
+    const { exitWhenDone, mover } = this.#options;
     if (this.#isFilled) {
-      if (exitWhenDone || this.#clients.areGone) this.#end({ kind: 'done' });
+      this.#onFilled();
+      // A guest that was not moved and went rests on nothing of ours; one that is being moved leaves the export, too.
+      if (mover?.isAtWork === true) return;
+      const mayEnd = exitWhenDone && (mover === undefined || !this.#clients.arePresent);
+      if (mayEnd || this.#clients.areGone) this.#end({ kind: 'done' });
       return;
     }
     // A guest goes on with what can be read, and may heal it: its exports stay.
@@ -201,12 +244,13 @@ class LiveRestore implements LiveDiskListener {
   }
 
   /** Answers what is in flight, and closes. Gives another outcome where that went wrong. */
-  async #close(filling: Promise<void>): Promise<LiveOutcome | undefined> {
+  async #close(filling: Promise<void>, outcome: LiveOutcome): Promise<LiveOutcome | undefined> {
     await this.#server?.close({ graceMillis: CLOSE_MILLIS });
     let failed: LiveOutcome | undefined;
     // So that the state files are then removed at one stroke: one alone would say that the other target is foreign.
     if (this.#isFilled) await Promise.allSettled(this.#disks.map(({ node }) => node.flush()));
-    const closed = await Promise.allSettled(this.#disks.map((disk) => disk.close()));
+    const isDone = outcome.kind === 'done';
+    const closed = await Promise.allSettled(this.#disks.map((disk) => disk.close({ keepState: !isDone })));
     for (const result of closed) if (result.status === 'rejected') failed ??= { kind: 'failed', error: result.reason };
     await filling;
     return failed;

@@ -28,6 +28,9 @@ export interface LiveStateWish {
 /** A target that is to be filled, or is full. */
 export interface LiveState {
   readonly target: RecordedTarget;
+  /** Absolute. */
+  readonly targetPath: string;
+  readonly isDevice: boolean;
   readonly statePath: string;
   readonly excessBytes: number;
   /** Something was restored before. */
@@ -36,6 +39,10 @@ export interface LiveState {
   readonly filling:
     | { readonly journal: Journal; readonly held: DirtyBitmap; readonly targetIsZero: boolean }
     | undefined;
+  /** Gives up the target's image locks, so that another program may take them; and takes them again. */
+  unlock(): void;
+  /** @throws BusyError when another program has them */
+  lock(): void;
   /** Gives up file, target and their locks; the state stays unless it is to be removed. */
   close(options: { removeState: boolean }): Promise<void>;
   /** As if it had never been begun: what was made for it is removed. For what was resumed the same as `close`. */
@@ -81,7 +88,12 @@ async function begin(
   const recorded = new RecordedTarget(target.device, wish.backup.sizeBytes);
   const { excessBytes } = target;
   const isResumed = before !== undefined;
-  const facts = { target: recorded, statePath: place.path, excessBytes, isResumed };
+  const { path: targetPath, kind } = target.identity;
+  const facts = {
+    ...{ target: recorded, targetPath, isDevice: kind === 'device', statePath: place.path, excessBytes, isResumed },
+    unlock: () => target.device.unlock(),
+    lock: () => target.device.lock(),
+  };
   if (before?.loaded.isComplete) {
     const close = async ({ removeState }: { removeState: boolean }): Promise<void> => {
       if (removeState) await place.remove();

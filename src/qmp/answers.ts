@@ -122,6 +122,11 @@ export const driveInfo: Decoder<DriveInfo> = (value, place) => {
   };
 };
 
+/** A device's place in QOM, by what `qdev` says of it. */
+export function qomPathOf(qdev: string): string {
+  return qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}`;
+}
+
 export interface ExportInfo {
   readonly id: string;
   /** "nbd", "fuse", "vhost-user-blk"… */

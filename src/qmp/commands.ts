@@ -32,19 +32,29 @@ export interface UnixAddress {
   readonly data: { readonly path: string };
 }
 
-interface NodeOptions {
-  readonly 'node-name': string;
+/** A file, or a block device of the host. */
+export interface FileOptions {
+  readonly driver: 'file' | 'host_device';
+  readonly filename: string;
+}
+
+/** What every node takes. */
+export interface ChildOptions {
   readonly discard?: 'ignore' | 'unmap';
   readonly 'detect-zeroes'?: string;
   readonly 'read-only'?: boolean;
   readonly cache?: { readonly direct: boolean; readonly 'no-flush': boolean };
 }
 
+interface NodeOptions extends ChildOptions {
+  readonly 'node-name': string;
+}
+
 export type BlockdevOptions = NodeOptions &
   (
-    | { readonly driver: 'file'; readonly filename: string }
+    | FileOptions
     | { readonly driver: 'null-co'; readonly size: number }
-    | { readonly driver: 'raw'; readonly file: string }
+    | { readonly driver: 'raw'; readonly file: string | (FileOptions & ChildOptions); readonly size?: number }
     | {
         readonly driver: 'copy-before-write';
         readonly file: string;
@@ -133,6 +143,7 @@ export const COMMANDS = {
   'blockdev-add': command<BlockdevOptions>()(anything),
   'blockdev-del': command<{ readonly 'node-name': string }>()(anything),
   'blockdev-reopen': command<{ readonly options: readonly BlockdevOptions[] }>()(anything),
+  'x-blockdev-set-iothread': command<{ readonly 'node-name': string; readonly iothread: string }>()(anything),
   transaction: command<{ readonly actions: readonly TransactionAction[] }>()(anything),
   'block-dirty-bitmap-add': command<BitmapAdd>()(anything),
   'block-dirty-bitmap-remove': command<BitmapPlace>()(anything),

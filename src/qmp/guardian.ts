@@ -2,8 +2,9 @@
 // Both ends of the guardian: a process of its own that does what is done while a guest stands still, so that no end of
 // the backup, not even kill -9, leaves a guest paused or frozen.
 //
-// The plan goes in as one line, the report comes back as one line. As soon as the pipe to the guardian closes, it takes
-// back what it did, continues and thaws, and ends.
+// The plan goes in as one line, the report comes back as one line; between them, where the plan wants it, a line that says
+// that all is ready, and one that says go. As soon as the pipe to the guardian closes, it takes back what it did, continues
+// and thaws, and ends; but a plan that had its go is carried out.
 
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
@@ -16,11 +17,18 @@ import type { WindowPlan, WindowReport } from './window-plan.js';
 /** In the guardian's process. Resolves when it may end. */
 export async function guard(input: Readable, output: Writable, stop: AbortController): Promise<void> {
   const splitter = new LineSplitter();
+  let go = (): void => {};
+  const onGo = new Promise<void>((resolve) => {
+    go = resolve;
+  });
   const plan = await new Promise<WindowPlan | undefined>((resolve) => {
+    let lines = 0;
     input.on('data', (bytes: Buffer) => {
-      const [line] = splitter.push(bytes);
-      // It comes from our own program.
-      if (line !== undefined) resolve(parseLine(line) as WindowPlan);
+      for (const line of splitter.push(bytes)) {
+        // It comes from our own program.
+        if (lines++ === 0) resolve(parseLine(line) as WindowPlan);
+        else go();
+      }
     });
     const end = () => {
       stop.abort();
@@ -29,8 +37,12 @@ export async function guard(input: Readable, output: Writable, stop: AbortContro
     input.on('end', end).on('error', end).on('close', end);
   });
   if (plan === undefined) return;
-  const { report, thawed } = await runWindow(plan, stop.signal);
   output.on('error', () => {});
+  const askForGo = async () => {
+    output.write(`${JSON.stringify({ ready: true })}\n`);
+    await onGo;
+  };
+  const { report, thawed } = await runWindow(plan, stop.signal, askForGo);
   output.write(`${JSON.stringify(report)}\n`);
   await thawed;
 }
@@ -91,12 +103,75 @@ export class Guardian {
 }
 
 /** Starts a guardian, has it do the plan, and ends it; rejects as `Guardian.run`. */
-export async function runGuarded(script: string, plan: WindowPlan, signal?: AbortSignal): Promise<WindowReport> {
-  const guardian = Guardian.start(script);
+export async function runGuarded(
+  script: string,
+  plan: WindowPlan,
+  signal?: AbortSignal,
+  onReady: () => Promise<void> = async () => {},
+): Promise<WindowReport> {
+  if (signal?.aborted) throw new InterruptedError();
+  // In a session of its own: what ends our process group does not end it.
+  const child = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] });
+  const lines = new GuardianLines(child);
+  let isOn = false;
+  const onAbort = () => {
+    if (!isOn) child.stdin.end();
+  };
+  signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    return await guardian.run(plan, signal);
+    child.stdin.write(`${JSON.stringify(plan)}\n`);
+    let line = await lines.next();
+    if (plan.waitsForGo === true && 'ready' in record(parseLine(line), 'the line')) {
+      await onReady();
+      isOn = signal?.aborted !== true;
+      if (isOn) child.stdin.write('go\n');
+      line = await lines.next();
+    }
+    const report = decodeReport(parseLine(line));
+    if (!isOn && signal?.aborted) throw new InterruptedError();
+    if (report.error !== undefined) throw asError(report.error);
+    return report;
   } finally {
-    guardian.end();
+    signal?.removeEventListener('abort', onAbort);
+    // It may live on for as long as a thaw takes.
+    child.stdin.end();
+    child.unref();
+    child.stdout.destroy();
+  }
+}
+
+/** What a guardian says, line by line. */
+class GuardianLines {
+  readonly #lines: Buffer[] = [];
+  #failure: Error | undefined;
+  #wake: () => void = () => {};
+
+  constructor(child: ChildProcessByStdio<Writable, Readable, null>) {
+    const splitter = new LineSplitter();
+    child.stdin.on('error', () => {});
+    child.stdout.on('data', (bytes: Buffer) => {
+      this.#lines.push(...splitter.push(bytes));
+      this.#wake();
+    });
+    child.on('error', (error) => this.#end(error.message));
+    child.on('close', (status, killed) => this.#end(`it ended with ${killed ?? `status ${status}`}`));
+  }
+
+  #end(why: string): void {
+    this.#failure ??= guardianLost(why);
+    this.#wake();
+  }
+
+  /** @throws FailedError 'guardian-lost' */
+  async next(): Promise<Buffer> {
+    for (;;) {
+      const line = this.#lines.shift();
+      if (line !== undefined) return line;
+      if (this.#failure !== undefined) throw this.#failure;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
   }
 }
 

@@ -18,6 +18,11 @@ export interface WindowPlan {
   readonly agent?: { readonly path: string; readonly syncMillis: number; readonly freezeMillis: number };
   /** Pause the guest around the steps, if it runs. */
   readonly pause: boolean;
+  /**
+   * When all is ready (the guest stands still, if it is paused), the steps wait until whoever wants them says go. From
+   * then on all are done, though it may be gone.
+   */
+  readonly waitsForGo?: boolean;
   /** Name of a node that is there for as long as the guest may be left paused or frozen by us. */
   readonly mark: string;
   /** In order. When one fails, or whoever wants it is gone, those done are taken back in reverse order. */

@@ -5,17 +5,21 @@
 // sent, answered or not. Both are tried again until they succeed, the guest is gone, or PERSISTENCE_MILLIS have passed.
 
 import { REAL_CLOCK } from '../base/clock.js';
-import { BugError, InterruptedError, VmarError } from '../base/errors.js';
+import { BugError, FailedError, InterruptedError, VmarError } from '../base/errors.js';
+import { qomPathOf } from './answers.js';
 import type { Step } from './commands.js';
 import { GuestAgent } from './guest-agent.js';
 import type { ExecuteOptions, Monitor } from './monitor.js';
 import { openMonitor } from './open-monitor.js';
+import { inTime } from './qmp-client.js';
 import { QmpCommandError } from './qmp-errors.js';
-import type { WindowPlan, WindowReport } from './window-plan.js';
+import type { WindowPlan, WindowReport, WindowStep } from './window-plan.js';
 
 const PERSISTENCE_MILLIS = 120_000;
 const RETRY_MILLIS = 200;
 const THAW_MILLIS = 10_000;
+/** The guest may stand still meanwhile. */
+const GO_MILLIS = 1000;
 
 export interface WindowOutcome {
   readonly report: WindowReport;
@@ -30,15 +34,25 @@ interface Freeze {
   readonly agent?: GuestAgent;
 }
 
-/** `gone` aborts when nobody wants the window any more. Never rejects. */
-export async function runWindow(plan: WindowPlan, gone: AbortSignal): Promise<WindowOutcome> {
-  const window = new Window(plan, gone);
+/**
+ * `gone` aborts when nobody wants the window any more. Never rejects.
+ * @param askForGo for a plan that waits for it: says that all is ready, and resolves with the go
+ */
+export async function runWindow(
+  plan: WindowPlan,
+  gone: AbortSignal,
+  askForGo: () => Promise<void> = async () => {},
+): Promise<WindowOutcome> {
+  const window = new Window(plan, gone, askForGo);
   return await window.run();
 }
 
 class Window {
   readonly #plan: WindowPlan;
   readonly #gone: AbortSignal;
+  readonly #askForGo: () => Promise<void>;
+  /** The go was given: whoever gave it let go of what the steps take over, and they are done whatever becomes of it. */
+  #isOn = false;
   #monitor: Monitor | undefined;
   #isMarked = false;
   /** Whose step QEMU refused. */
@@ -46,9 +60,10 @@ class Window {
   #pausedMicros = 0;
   #momentMillis = 0;
 
-  constructor(plan: WindowPlan, gone: AbortSignal) {
+  constructor(plan: WindowPlan, gone: AbortSignal, askForGo: () => Promise<void>) {
     this.#plan = plan;
     this.#gone = gone;
+    this.#askForGo = askForGo;
   }
 
   async run(): Promise<WindowOutcome> {
@@ -121,8 +136,9 @@ class Window {
 
   async #steps(): Promise<void> {
     let done = 0;
-    const { steps } = this.#plan;
+    const { steps, waitsForGo } = this.#plan;
     try {
+      if (waitsForGo === true) await this.#go();
       for (; done < steps.length; done++) {
         this.#checkWanted();
         await this.#execute(steps[done]!.do);
@@ -132,10 +148,29 @@ class Window {
     } catch (error) {
       if (error instanceof QmpCommandError) this.#refusedDisk = steps[done]?.disk;
       // Of one that timed out nobody knows whether it came to pass.
-      const unsure = error instanceof VmarError && error.code === 'qmp-timeout' ? 1 : 0;
-      for (const { undo } of steps.slice(0, done + unsure).reverse()) await this.#execute(undo).catch(() => {});
+      const unsure = error instanceof VmarError && error.code === 'qmp-timeout' ? steps[done] : undefined;
+      if (unsure !== undefined) await this.#undoUnsure(unsure).catch(() => {});
+      for (const { undo } of steps.slice(0, done).reverse()) await this.#execute(undo).catch(() => {});
       throw error;
     }
+  }
+
+  async #go(): Promise<void> {
+    await inTime(this.#askForGo(), GO_MILLIS, this.#gone, () => {
+      const message = `the disks were not let go of within ${GO_MILLIS} ms: their storage is too busy`;
+      return new FailedError('too-slow', message, { object: this.#need.name });
+    });
+    this.#isOn = true;
+  }
+
+  /** A device that is given the node that it has already makes QEMU 7.2 end with an assertion. */
+  async #undoUnsure({ do: { execute, arguments: given }, undo }: WindowStep): Promise<void> {
+    if (execute === 'qom-set') {
+      const drives = await this.#need.execute('query-block', {}, this.#options);
+      const drive = drives.find(({ qdev }) => qdev !== undefined && qomPathOf(qdev) === given.path);
+      if (drive?.inserted?.nodeName !== given.value) return;
+    }
+    await this.#execute(undo);
   }
 
   async #continue(): Promise<void> {
@@ -198,7 +233,7 @@ class Window {
   }
 
   #checkWanted(): void {
-    if (this.#gone.aborted) throw new InterruptedError();
+    if (!this.#isOn && this.#gone.aborted) throw new InterruptedError();
   }
 
   get #need(): Monitor {

@@ -8,6 +8,7 @@ import { type LiveOutcome, liveRestore } from '../../live/live-restore.js';
 import type { Context } from '../context.js';
 import { LiveReport } from '../live-report.js';
 import { openLiveSource } from '../live-source.js';
+import { openMover } from '../live-switch.js';
 import { type LiveFlags, parseLive } from '../live-wish.js';
 
 export async function run(context: Context, name: string, flags: LiveFlags): Promise<ExitStatus> {
@@ -22,6 +23,7 @@ export async function run(context: Context, name: string, flags: LiveFlags): Pro
       () =>
         liveRestore(source, {
           ...{ ...wish, ...wish.restore, bootId, clock: REAL_CLOCK, log: context.log, signal: stop.signal },
+          mover: wish.guest && openMover(wish.guest, report),
           onEvent: (event) => {
             report.tell(event);
             if (event.kind === 'done') void release();

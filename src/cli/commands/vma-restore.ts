@@ -9,7 +9,7 @@ export interface VmaRestoreFlags extends LiveFlags {
   readonly live?: boolean;
 }
 
-const ONLY_LIVE = ['socket', 'state', 'speed', 'exitWhenDone'] as const;
+const ONLY_LIVE = ['socket', 'state', 'speed', 'exitWhenDone', 'qmp', 'libvirt'] as const;
 
 /** Loads only what it needs: a guest waits for the one, and the other takes its time. */
 export async function run(context: Context, name: string, flags: VmaRestoreFlags): Promise<ExitStatus> {
