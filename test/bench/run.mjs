@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { directoryWithRoom, Workplace } from '../../scripts/workplace.mjs';
 import { contenders } from './contenders.mjs';
+import { exchangeReport } from './exchange.mjs';
 import { benchImages, recipeFor, roomFor } from './image.mjs';
 import { liveReport } from './live/report.mjs';
 import { report } from './report.mjs';
@@ -14,8 +15,9 @@ import { writeBetween } from './table.mjs';
 import { judge } from './targets.mjs';
 
 const PAGE = fileURLToPath(new URL('../../docs/BENCHMARKS.md', import.meta.url));
-const USAGE = `usage: npm run bench -- [--part PART] [--rounds N] [--data-mib N] [--no-write]
-  --part PART    backup (beside borg and others), live (NBD, serve, live restore), or both (all)
+const USAGE = `usage: npm run bench -- [--part PART] [--rounds N] [--data-mib N] [--gib N] [--no-write]
+  --part PART    backup (beside borg and others), live (NBD, serve, live restore), exchange (.vma in and out), or all
+  --gib N        of the shuffled .vma of the exchange part (8)
   --rounds N     rounds (3); the tables show medians
   --data-mib N   MiB of real files in the image (1536)
   --no-write     print only, leave docs/BENCHMARKS.md alone
@@ -29,6 +31,7 @@ function readArguments() {
       part: { type: 'string', default: 'all' },
       rounds: { type: 'string', default: '3' },
       'data-mib': { type: 'string', default: '1536' },
+      gib: { type: 'string', default: '8' },
       'no-write': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -37,11 +40,11 @@ function readArguments() {
     console.log(USAGE);
     process.exit(0);
   }
-  const [rounds, dataMib] = [Number(values.rounds), Number(values['data-mib'])];
-  if (!(Number.isInteger(rounds) && rounds >= 1 && Number.isInteger(dataMib) && dataMib >= 16))
+  const [rounds, dataMib, gib] = [Number(values.rounds), Number(values['data-mib']), Number(values.gib)];
+  if (!(Number.isInteger(rounds) && rounds >= 1 && Number.isInteger(dataMib) && dataMib >= 16 && gib > 0))
     throw new TypeError('numbers');
-  if (!['backup', 'live', 'all'].includes(values.part)) throw new TypeError('part');
-  return { part: values.part, rounds, dataMib, write: !values['no-write'] };
+  if (!['backup', 'live', 'exchange', 'all'].includes(values.part)) throw new TypeError('part');
+  return { part: values.part, rounds, dataMib, gib, write: !values['no-write'] };
 }
 
 function describe(result) {
@@ -50,7 +53,7 @@ function describe(result) {
   return steps.join(', ');
 }
 
-async function main({ part, rounds, dataMib, write }) {
+async function main({ part, rounds, dataMib, gib, write }) {
   const base = process.env.VMAR_BENCH_DIR ?? '/var/tmp/vmar-bench';
   const recipe = recipeFor(dataMib);
   await mkdir(base, { recursive: true });
@@ -61,8 +64,10 @@ async function main({ part, rounds, dataMib, write }) {
     console.log(text);
     if (write) writeBetween(PAGE, place, text);
   };
-  if (part !== 'live') tell('results', await backupReport(workplace, images, directory, rounds));
-  if (part !== 'backup') tell('live', await liveReport(workplace, images.night1, say));
+  const isWanted = (name) => part === name || part === 'all';
+  if (isWanted('backup')) tell('results', await backupReport(workplace, images, directory, rounds));
+  if (isWanted('live')) tell('live', await liveReport(workplace, images.night1, say));
+  if (isWanted('exchange')) tell('exchange', await exchangeReport(workplace, images.night1, rounds, gib, say));
 }
 
 async function backupReport(workplace, images, directory, roundCount) {
