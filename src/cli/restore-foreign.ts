@@ -19,7 +19,7 @@ export async function restoreForeign(context: Context, path: string, wish: Resto
   const progress = new Progress(context.output, 'restoring');
   const stop = new AbortController();
   try {
-    const stream = await openBytes(path, { onRead: (bytes) => progress.add(bytes) });
+    const stream = await openBytes(path, { onRead: (bytes) => progress.add(bytes), signal: stop.signal });
     progress.addTotal(statSync(path).size);
     try {
       const input = await VmaInput.open(stream);

@@ -15,6 +15,8 @@ export interface ByteStream {
 export interface ReadingOptions {
   /** Told how many more bytes were read. */
   readonly onRead?: (bytes: number) => void;
+  /** Whoever waits for bytes then gets InterruptedError. */
+  readonly signal?: AbortSignal;
 }
 
 /** Gives bytes that were looked at already once more, before the rest. */

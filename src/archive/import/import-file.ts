@@ -7,7 +7,7 @@ import { CONTAINER_MAGIC } from '../../../formats/vmar/container-header.js';
 import { bytesEqual } from '../../base/bytes.js';
 import { FailedError } from '../../base/errors.js';
 import { openArchive } from '../open-backup.js';
-import type { ByteStream } from './byte-stream.js';
+import type { ByteStream, ReadingOptions } from './byte-stream.js';
 import { readCompanions } from './companions.js';
 import { importArchive } from './import-archive.js';
 import type { ImportPlace, ImportResult } from './import-place.js';
@@ -34,7 +34,7 @@ export async function importFile(
   place: ImportPlace,
   options: ImportFileOptions,
 ): Promise<ImportResult> {
-  const opened = await openBytes(source, options.onRead === undefined ? {} : { onRead: options.onRead });
+  const opened = await openBytes(source, readingOf(options, place));
   try {
     const { first, stream } = await sniffed(opened, SNIFFED_BYTES);
     if (begins(first, VMA_MAGIC)) return await importVmaStream(stream, place, options);
@@ -47,6 +47,10 @@ export async function importFile(
   } finally {
     await opened.close();
   }
+}
+
+function readingOf({ onRead }: ImportFileOptions, { options: { signal } }: ImportPlace): ReadingOptions {
+  return { ...(onRead === undefined ? {} : { onRead }), ...(signal === undefined ? {} : { signal }) };
 }
 
 async function importVmaStream(

@@ -3,7 +3,7 @@
 // in memory that both see; there are few of them, which bounds what is ahead.
 
 import { Worker } from 'node:worker_threads';
-import { FailedError } from '../../base/errors.js';
+import { FailedError, InterruptedError } from '../../base/errors.js';
 import { decodeError, type ErrorMessage } from '../../pipeline/error-message.js';
 import type { ByteStream, ReadingOptions } from './byte-stream.js';
 
@@ -44,6 +44,9 @@ export class ThreadedBytes implements ByteStream {
     this.name = name;
     this.#pieces = memory.map((piece) => Buffer.from(piece));
     this.#onRead = options.onRead;
+    const { signal } = options;
+    if (signal?.aborted) this.#interrupt();
+    signal?.addEventListener('abort', () => this.#interrupt(), { once: true });
     this.#worker = new Worker(new URL('./decompress-worker.js', import.meta.url), { workerData, execArgv: [] });
     this.#worker.on('message', (message: FromThread) => this.#take(message));
     this.#worker.on('error', (cause) => this.#put({ error: death(String(cause), cause) }));
@@ -83,6 +86,12 @@ export class ThreadedBytes implements ByteStream {
 
   #put(arrival: Arrival): void {
     this.#arrived.push(arrival);
+    this.#wake?.();
+  }
+
+  /** Before all that has arrived. */
+  #interrupt(): void {
+    this.#arrived.unshift({ error: new InterruptedError() });
     this.#wake?.();
   }
 

@@ -40,7 +40,7 @@ export async function verifyVma(path: string, options: VerifyVmaOptions): Promis
     checked.storedBytes += bytes;
     onProgress?.(bytes);
   };
-  const stream = await openBytes(path, { onRead });
+  const stream = await openBytes(path, { onRead, ...(signal === undefined ? {} : { signal }) });
   let input: VmaInput | undefined;
   try {
     onStart?.(statSync(path).size);

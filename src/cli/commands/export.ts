@@ -9,6 +9,7 @@ import { EXIT, type ExitStatus, UsageError, VmarError } from '../../base/errors.
 import type { BackupDescription, DumpResult } from '../../plugin-api.js';
 import { openArchiveSink } from '../archive-sink-of.js';
 import type { Context } from '../context.js';
+import { type Companionship, companionsOf } from '../export-companions.js';
 import { archivePath, type ExportFlags, type ExportWish, parseExport } from '../export-wish.js';
 import { humanDuration, humanRate, humanSize } from '../human.js';
 import { type OpenBackup, withBackups } from '../open-named-backup.js';
@@ -34,12 +35,17 @@ export async function run(context: Context, name: string, flags: ExportFlags): P
   });
 }
 
+interface Exported extends DumpResult {
+  /** Files that were written beside the archive. */
+  readonly beside: readonly string[];
+}
+
 async function exportBackup(
   context: Context,
   backup: OpenBackup,
   wish: ExportWish,
   signal: AbortSignal,
-): Promise<DumpResult> {
+): Promise<Exported> {
   const { manifest } = backup;
   const { format, level, workers } = wish;
   const progress = new Progress(context.output, 'exporting');
@@ -55,17 +61,40 @@ async function exportBackup(
   try {
     const path = archivePath(wish, manifest.guestId, manifest.timeSeconds);
     const uuid = backupIdentity(manifest);
-    const sink = await openArchiveSink({ format, path, machine: makeMachine, uuid, isOrdered: true });
-    return await copyBackup(backup, { ...describeAgain(manifest), ...beside(backup) }, sink, {
-      ...{ executor: reader, signal },
-      onStart: (bytes) => progress.addTotal(bytes),
-      onProgress: (bytes) => progress.setDone(bytes),
-    });
+    const companions = format === 'vma' ? companionsFor(backup, wish, path) : undefined;
+    await companions?.files.check();
+    await companions?.files.prepare();
+    try {
+      const sink = await openArchiveSink({ format, path, machine: makeMachine, uuid, isOrdered: true });
+      const { configs } = companions ?? manifest;
+      const result = await copyBackup(backup, { ...describeAgain(manifest), ...beside(backup), configs }, sink, {
+        ...{ executor: reader, signal },
+        onStart: (bytes) => progress.addTotal(bytes),
+        onProgress: (bytes) => progress.setDone(bytes),
+      });
+      await companions?.files.publish();
+      tellLeftOut(context, companions);
+      return { ...result, beside: companions?.paths ?? [] };
+    } catch (error) {
+      await companions?.files.remove();
+      throw error;
+    }
   } finally {
     progress.end();
     await reader.close();
     await machine?.close();
   }
+}
+
+function companionsFor(backup: OpenBackup, { place }: ExportWish, path: string | undefined): Companionship {
+  const { notes = '', isProtected = false } = beside(backup);
+  return companionsOf(backup.manifest, { notes, isProtected }, place.kind === 'directory' ? path : undefined);
+}
+
+function tellLeftOut({ log }: Context, companions: Companionship | undefined): void {
+  if (companions === undefined || companions.leftOut.length === 0) return;
+  const what = companions.leftOut.join(' and ');
+  log.info(`a .vma file has no room for the ${what} of the backup; with a directory as --output they go beside it`);
 }
 
 /** What may change about it goes along where the format has room for it. */
@@ -84,7 +113,7 @@ function tell(
   { output }: Context,
   backup: OpenBackup,
   { format, place }: ExportWish,
-  { disks, ...result }: DumpResult,
+  { disks, beside, ...result }: Exported,
 ) {
   const seconds = secondsSinceStart();
   const sizeBytes = disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
@@ -98,8 +127,12 @@ function tell(
   if (isStream) output.notice(text());
   else {
     output.summary(
-      () => ({ backup: backup.name, format, output: result.backup, size: sizeBytes, read: readBytes, seconds }),
-      text,
+      () => ({
+        ...{ backup: backup.name, format, output: result.backup, size: sizeBytes, read: readBytes },
+        ...(beside.length === 0 ? {} : { beside }),
+        seconds,
+      }),
+      () => [...beside.map((path) => `beside it: ${printable(path)}`), text()].join('\n'),
     );
   }
 }
