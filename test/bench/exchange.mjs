@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The exchange part of the benchmark: import of .vma beside backup of the same disk, export beside restore of the same
-// backup, and the memory that a shuffled .vma takes. Its targets, and the text for docs/BENCHMARKS.md.
+// backup, and the memory that a shuffled .vma takes. Its targets, and the text for docs/BENCHMARKS-EXCHANGE.md.
 import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { measuredMemory } from './exchange/shuffled.mjs';

@@ -14,13 +14,15 @@ import { orderOf, peakMemory, playRound, STEPS } from './rounds.mjs';
 import { writeBetween } from './table.mjs';
 import { judge } from './targets.mjs';
 
-const PAGE = fileURLToPath(new URL('../../docs/BENCHMARKS.md', import.meta.url));
+const page = (name) => fileURLToPath(new URL(`../../docs/${name}`, import.meta.url));
+const PAGE = page('BENCHMARKS.md');
+const EXCHANGE_PAGE = page('BENCHMARKS-EXCHANGE.md');
 const USAGE = `usage: npm run bench -- [--part PART] [--rounds N] [--data-mib N] [--gib N] [--no-write]
   --part PART    backup (beside borg and others), live (NBD, serve, live restore), exchange (.vma in and out), or all
   --gib N        of the shuffled .vma of the exchange part (8)
   --rounds N     rounds (3); the tables show medians
   --data-mib N   MiB of real files in the image (1536)
-  --no-write     print only, leave docs/BENCHMARKS.md alone
+  --no-write     print only, leave docs/BENCHMARKS*.md alone
 VMAR_BENCH_DIR is where the images are kept and the work is done (/var/tmp/vmar-bench).`;
 
 const say = (text) => console.error(`bench: ${text}`);
@@ -60,14 +62,17 @@ async function main({ part, rounds, dataMib, gib, write }) {
   const directory = directoryWithRoom([base], roomFor(recipe), 'VMAR_BENCH_DIR');
   const workplace = new Workplace(directory, 'run-');
   const images = await benchImages(workplace, join(directory, 'images'), recipe, say);
-  const tell = (place, text) => {
+  const tell = (place, text, path = PAGE) => {
     console.log(text);
-    if (write) writeBetween(PAGE, place, text);
+    if (write) writeBetween(path, place, text);
   };
   const isWanted = (name) => part === name || part === 'all';
   if (isWanted('backup')) tell('results', await backupReport(workplace, images, directory, rounds));
   if (isWanted('live')) tell('live', await liveReport(workplace, images.night1, say));
-  if (isWanted('exchange')) tell('exchange', await exchangeReport(workplace, images.night1, rounds, gib, say));
+  if (isWanted('exchange')) {
+    const { night1 } = images;
+    tell('exchange', await exchangeReport(workplace, night1, rounds, gib, say), EXCHANGE_PAGE);
+  }
 }
 
 async function backupReport(workplace, images, directory, roundCount) {
