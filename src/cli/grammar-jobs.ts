@@ -10,6 +10,7 @@ export function defineJobs(program: Command, action: Action): void {
     .argument('[name...]', 'jobs of the configuration')
     .option('--all', 'all jobs')
     .option('--log <file>', 'a line of JSON for each event; - for standard error (default: what log in the file says)')
+    .option('--metrics <file>', 'also write how jobs went, for the node exporter of Prometheus')
     .addHelpText(
       'after',
       `
@@ -34,6 +35,22 @@ datastore: \`vmar job history\`.`,
     .option('--last <n>', 'at most so many (default: 20)')
     .option('--guests', 'and what became of each guest');
   action(history, () => import('./commands/job-history.js'), all);
+  const timers = withConfig(job.command('install-timers').description('write a systemd service and timer for each job'))
+    .option('--directory <dir>', 'where to (default: /etc/systemd/system)')
+    .option('--user', "for the user's own systemd (default directory: ~/.config/systemd/user)")
+    .option('--dry-run', 'only print what would be written')
+    .option('--uninstall', 'take out those of this configuration')
+    .addHelpText(
+      'after',
+      `
+Jobs without a schedule have none. Units of jobs that the configuration has no more are taken out. systemd is not
+told: the commands that do it are printed.`,
+    );
+  action(
+    timers,
+    () => import('./commands/job-install-timers.js'),
+    () => undefined,
+  );
 }
 
 export function withConfig(command: Command): Command {

@@ -7,7 +7,7 @@ import type { Action } from './program.js';
 const METRICS = ['--metrics <file>', 'also write the figures there, for the node exporter of Prometheus'] as const;
 const CONFIG = [
   '--config-file <file>',
-  'the configuration of nightly jobs (default: /etc/vmar/vmar.yaml, if it is there)',
+  'the configuration of nightly jobs (default: VMAR_CONFIG, or /etc/vmar/vmar.yaml if it is there)',
 ] as const;
 
 export function defineSeeing(program: Command, action: Action): void {

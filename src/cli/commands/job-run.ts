@@ -4,7 +4,7 @@
 import { hostname } from 'node:os';
 import { WRITER_NAME } from '../../archive/writer-name.js';
 import { REAL_CLOCK } from '../../base/clock.js';
-import { EXIT, type ExitStatus, UsageError } from '../../base/errors.js';
+import { EXIT, type ExitStatus, UsageError, VmarError } from '../../base/errors.js';
 import type { JobConfig, LogConfig, NightlyConfig } from '../../nightly/config.js';
 import type { JobReport } from '../../nightly/history.js';
 import type { JobHost } from '../../nightly/job-host.js';
@@ -21,6 +21,7 @@ import { secondsSinceStart } from '../seconds.js';
 export interface JobRunFlags extends ConfigFlags {
   readonly all?: boolean;
   readonly log?: string;
+  readonly metrics?: string;
 }
 
 export async function run(context: Context, names: readonly string[], flags: JobRunFlags): Promise<ExitStatus> {
@@ -41,6 +42,7 @@ export async function run(context: Context, names: readonly string[], flags: Job
       return done;
     },
   );
+  if (flags.metrics !== undefined) await tellMetrics(context, config, reports, flags.metrics);
   tell(context, reports);
   if (stop.signal.aborted) return EXIT.interrupted;
   return reports.every(({ outcome }) => outcome === 'ok') ? EXIT.done : EXIT.failed;
@@ -69,6 +71,22 @@ function hostOf(
     asText: (report) => mailText((_style, text) => text, report),
     openStore: (path) => openDatastore(path, { cacheDir, log: context.log }),
   };
+}
+
+/** As with any notification: one that fails is said, and changes nothing. */
+async function tellMetrics(
+  context: Context,
+  config: NightlyConfig,
+  reports: readonly JobReport[],
+  path: string,
+): Promise<void> {
+  const { writeJobMetrics } = await import('../metrics/job-metrics.js');
+  try {
+    await writeJobMetrics(path, context, config, reports);
+  } catch (error) {
+    if (!(error instanceof VmarError)) throw error;
+    context.log.warn(`${path}: ${error.message}`);
+  }
 }
 
 /** `--log` goes before what the file says. */

@@ -5,13 +5,14 @@ import { resolve } from 'node:path';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import { replaceFile } from '../../nightly/replace-file.js';
 import type { Context } from '../context.js';
+import type { ConfigFlags } from '../job-config.js';
 import { parseCount } from '../parse-count.js';
 import { parseDuration } from '../parse-duration.js';
 import { Progress } from '../progress.js';
 import { gatherReport } from '../report/gather.js';
 import { page } from '../report/page.js';
 import { isAllWell } from '../report/verdict.js';
-import { type ConfigFlags, withSeenStore } from '../seen-config.js';
+import { withSeenStore } from '../seen-config.js';
 
 export interface ReportFlags extends ConfigFlags {
   readonly html: string;

@@ -4,9 +4,10 @@
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import { isWell } from '../../nightly/guest-health.js';
 import type { Context } from '../context.js';
+import type { ConfigFlags } from '../job-config.js';
 import { parseDuration } from '../parse-duration.js';
 import { readHealth } from '../read-health.js';
-import { type ConfigFlags, withSeenStore } from '../seen-config.js';
+import { withSeenStore } from '../seen-config.js';
 import { statusDocument, statusText } from '../status-report.js';
 
 export interface StatusFlags extends ConfigFlags {
