@@ -45,6 +45,8 @@ export interface BackupDescription {
   readonly guestUuid?: Uint8Array;
   /** Seconds since 1970; a sink may add whole seconds to make it unique. */
   readonly timeSeconds: number;
+  /** The time is what a clock said just now: where the guest has a later backup, the clock is wrong, not the order. */
+  readonly isTimeOfClock?: boolean;
   /** "image", "nbd", "qemu", "vma", "vmar". */
   readonly source: string;
   /** 16 bytes; of what was imported. */

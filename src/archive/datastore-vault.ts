@@ -15,6 +15,7 @@ import type { BackupDescription } from '../plugin-api.js';
 import { type BackupRef, formatBackupId, type GuestRef } from '../store/backup-id.js';
 import type { Datastore } from '../store/datastore.js';
 import { PackState } from '../store/gc/pack-state.js';
+import { timeAfter } from '../store/later-time.js';
 import { directoryPath, manifestPath, type PackId, packDirectory, packPath } from '../store/layout.js';
 import { type Lock, lockGuest } from '../store/locks.js';
 import { commitManifest, latestBackup, readManifest } from '../store/manifests.js';
@@ -144,10 +145,16 @@ export class DatastoreVault implements Vault {
     this.#beside = { labels, notes, isProtected };
     this.#parent = await this.#readParent();
     const parents = await this.#mapsOf(this.#parent, backup);
-    let { timeSeconds } = backup;
+    let timeSeconds = backup.isTimeOfClock === true ? await this.#laterThanAll(backup.timeSeconds) : backup.timeSeconds;
     // Nobody else adds backups of this guest while its lock is held.
     while (existsSync(manifestPath(this.#store.root, { ...this.#guest, timeSeconds }))) timeSeconds++;
     return { timeSeconds, parents };
+  }
+
+  /** The time, or the first after the guest's latest backup: a clock that was set back misorders nothing. */
+  async #laterThanAll(nowSeconds: number): Promise<number> {
+    const latest = await latestBackup(this.#store.root, this.#guest);
+    return latest === undefined ? nowSeconds : timeAfter(latest, nowSeconds, this.#store.log);
   }
 
   /** As `begin` does with the guest's latest backup, for another one of its backups. */

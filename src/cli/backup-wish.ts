@@ -42,6 +42,8 @@ export interface BackupWish {
   readonly speedBytesPerSecond: number;
   readonly level: number;
   readonly timeSeconds: number;
+  /** Otherwise it was given. */
+  readonly isTimeOfClock: boolean;
   readonly labels: ReadonlyMap<string, string>;
   readonly waitSeconds: number;
   /** Of the datastore's file system; 0 is no matter. */
@@ -75,6 +77,7 @@ export function parseBackup(guestText: string, flags: BackupFlags): BackupWish {
     level: flags.level === undefined ? DEFAULT_LEVEL : parseCount(flags.level, '--level', 1, MOST_LEVEL),
     timeSeconds:
       flags.time === undefined ? Math.floor(Date.now() / 1000) : parseCount(flags.time, '--time', 0, LAST_SECOND),
+    isTimeOfClock: flags.time === undefined,
     labels: parseLabels(flags.label ?? []),
     waitSeconds: parseWait(flags.wait),
     minFreeBytes: flags.minFree === undefined ? 0 : parseSize(flags.minFree, '--min-free'),

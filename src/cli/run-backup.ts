@@ -146,11 +146,11 @@ async function backUp(
     input = await withBlobs(context, input, wish.blobs, wish.forceShare || wish.live !== undefined);
     if (signal.aborted) throw new InterruptedError();
     input.startsInto?.(sink);
-    const { guest, timeSeconds, labels } = wish;
+    const { guest, timeSeconds, isTimeOfClock, labels } = wish;
     const job = new BackupJob({
       ...{ disks: input.disks, sink, clock: REAL_CLOCK, speedBytesPerSecond: wish.speedBytesPerSecond },
       description: {
-        ...{ namespace: guest.namespace, guestId: guest.guestId, timeSeconds, labels },
+        ...{ namespace: guest.namespace, guestId: guest.guestId, timeSeconds, isTimeOfClock, labels },
         ...input.description,
         configs: joined(configs, input.configs ?? []),
       },
