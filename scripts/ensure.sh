@@ -25,7 +25,7 @@ case "${1:-}" in
       nbdkit:nbdkit libnbd-bin:nbdinfo libnbd-bin:nbdcopy libnbd-bin:nbdfuse fio:fio openssl:openssl
       qemu-system-x86:qemu-system-x86_64 lzop:lzop chromium:chromium systemd:systemd-analyze perl:prove python3-libnbd:/usr/lib/python3/dist-packages/nbd.py
       python3:/usr/bin/python3 python3-zstandard:/usr/lib/python3/dist-packages/zstandard
-      swtpm:swtpm seabios:/usr/share/seabios/bios-256k.bin'
+      exfatprogs:mkfs.exfat exfat-fuse:mount.exfat-fuse swtpm:swtpm seabios:/usr/share/seabios/bios-256k.bin'
     ;;
   guest)
     must=''

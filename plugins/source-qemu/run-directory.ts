@@ -95,8 +95,10 @@ export class RunDirectory {
 
   /** The files go, the lock last. */
   async remove(): Promise<void> {
-    await removeFiles(this.path);
+    // NFS and FUSE keep a file that is open under another name: the directory goes when the lock is closed.
+    await removeFiles(this.path).catch(() => {});
     await this.#lock.close();
+    await removeFiles(this.path);
   }
 }
 
