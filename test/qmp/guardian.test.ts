@@ -72,6 +72,18 @@ describe('the guardian', () => {
     expect(asked(fake)).toEqual([...ALL.slice(0, 5), 'b=image', 'a=image', 'cont', 'blockdev-del']);
   });
 
+  it('names the disk that QEMU takes no filter for', async () => {
+    await fakeMonitor(path, (command) =>
+      command === 'qom-set' ? { error: { class: 'GenericError', desc: 'no filters here' } } : answer(command),
+    );
+    const steps = [{ ...step('a'), disk: 'scsi0' }];
+    await expect(runGuarded(GUARDIAN, { ...PLAN, steps })).rejects.toMatchObject({
+      code: 'disk-not-possible',
+      message: expect.stringMatching(/^disk scsi0 cannot be backed up .* no filters here/),
+      advice: expect.stringContaining('--exclude scsi0'),
+    });
+  });
+
   it.each(['blockdev-add', 'stop', 'a', 'b', 'c'])('when its parent is killed during %s', async (where) => {
     let parent: ReturnType<typeof spawn> | undefined;
     const fake = await fakeMonitor(path, (command, socket, id) => {

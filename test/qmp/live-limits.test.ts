@@ -3,7 +3,17 @@
 // overwrote and was not read yet; the monitor is free meanwhile; and a fleecing directory that will not do is told.
 
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
@@ -11,6 +21,7 @@ import { seededRandom } from '../base/random.js';
 import { Bench } from '../cli/bench.js';
 import { fillDisk, mountSmallDisk } from '../crash/small-disk.js';
 import { guestState } from './guest-state.js';
+import { RawMonitor } from './machine.js';
 import { haveStorageDaemon, type StorageDaemon, startStorageDaemon } from './storage-daemon.js';
 import { mountUnsparseDisk } from './unsparse-disk.js';
 
@@ -110,6 +121,26 @@ describe.skipIf(!haveStorageDaemon('limits of live backups'))(`a backup of a run
     });
     expect(await guestState(daemon.qmp)).toEqual(state);
     expect(readdirSync(bench.path('unsparse'))).toEqual([]);
+  });
+
+  it('does not pass over a disk in silence that no filter can be put under', async () => {
+    writeFileSync(bench.path('other.mount'), '');
+    const monitor = new RawMonitor(daemon.qmp);
+    await monitor.ask('blockdev-add', { driver: 'null-co', 'node-name': 'other', size: MIB });
+    const mountpoint = bench.path('other.mount');
+    await monitor.ask('block-export-add', { type: 'fuse', id: 'o', 'node-name': 'other', mountpoint, writable: true });
+    monitor.close();
+    expect(await bench.error(words('fleece'))).toMatchObject({
+      exit: 1,
+      code: 'disk-not-possible',
+      message: expect.stringContaining('disk other cannot be backed up'),
+      advice: expect.stringContaining('--exclude other'),
+    });
+    const { skipped } = await bench.json(words('fleece', '--exclude', 'other', '--output', bench.path('x.vmar')));
+    expect(skipped).toMatchObject([{ name: 'other', reason: expect.stringContaining('null-co') }]);
+    const again = new RawMonitor(daemon.qmp);
+    await again.ask('block-export-del', { id: 'o', mode: 'hard' });
+    again.close();
   });
 
   it('takes away what a killed one of another guest’s name left', async () => {

@@ -96,6 +96,9 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
     expect(pauses.map(({ event }) => event)).toEqual(['STOP', 'RESUME', 'STOP', 'RESUME', 'STOP', 'RESUME']);
     const millis = [0, 2, 4].map((at) => (pauses[at + 1]!.atMicros - pauses[at]!.atMicros) / 1000);
     console.log(`the guest stood still for ${millis.map((one) => one.toFixed(1)).join(', ')} ms`);
+    // What is told is what QEMU's own events say.
+    const told = [running.json(), second, paranoid].map(({ pauseSeconds }) => Math.round(pauseSeconds * 1e6));
+    expect(told).toEqual([0, 2, 4].map((at) => pauses[at + 1]!.atMicros - pauses[at]!.atMicros));
   });
 
   it('frozen by its agent', async () => {
@@ -135,6 +138,58 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
     await machine.monitor.ask('stop');
     await bench.json(words());
     await expectUntouched(await bitmapsNow());
+  });
+
+  it('leaves a disk alone on which a job of QEMU works', async () => {
+    const target = bench.path('mirror.raw');
+    const mirror = { 'job-id': 'moving', device: 'drive-scsi0', target, format: 'raw', sync: 'full', speed: 4096 };
+    await machine.write('scsi0', 1, 0, 4 * MIB);
+    await machine.monitor.ask('drive-mirror', mirror);
+    const during = await guestState(machine.qmp);
+    expect(await bench.error(words())).toMatchObject({
+      exit: 5,
+      code: 'disk-busy',
+      message: "QEMU's block job moving works on disk drive-scsi0",
+    });
+    expect(await guestState(machine.qmp)).toEqual(during);
+    expect((await bench.json(words('--exclude', 'scsi0'))).disks.map(({ name }: Json) => name)).toEqual(['vd0']);
+    await machine.monitor.ask('block-job-cancel', { device: 'moving', force: true });
+    while (((await machine.monitor.ask('query-block-jobs')) as unknown[]).length > 0) await delay(10);
+    expect((await bench.json(words())).disks.length).toBe(2);
+    await expectUntouched(await bitmapsNow());
+  });
+
+  it('of two at the same time is made once', async () => {
+    await bench.json(['init', 'other']);
+    const both = [words(), ['--datastore', bench.path('other'), ...words()]].map((all) =>
+      bench.run(['--json', ...all]),
+    );
+    const ends = await Promise.all(both);
+    for (const { status, text } of ends) {
+      if (status !== 0) expect(JSON.parse(text).error).toMatchObject({ exit: 5 });
+    }
+    expect(ends.some(({ status }) => status === 0)).toBe(true);
+    expect(await machine.monitor.ask('query-status')).toMatchObject({ running: true });
+    expect((await guestState(machine.qmp)).edges).toEqual(before.edges);
+    expect(readdirSync(bench.path('fleece'))).toEqual([]);
+  });
+
+  it('ends when its QEMU is killed at any moment, and leaves nothing on the host', async () => {
+    for (const millis of [200, 350, 500]) {
+      const { finished } = bench.start(['--json', ...words('--speed', '2MiB')]);
+      await delay(millis);
+      machine.child.kill('SIGKILL');
+      const { status, text } = await finished;
+      expect(status).toBe(1);
+      expect(JSON.parse(text).error.code).toMatch(/^(qmp|nbd|connection|read|guardian|snapshot)-/);
+      expect(readdirSync(bench.path('fleece'))).toEqual([]);
+      await machine.kill();
+      machine = await startMachine(bench.directory, [
+        ...['-blockdev', `driver=qcow2,node-name=a,file.driver=file,file.filename=${bench.path('a.qcow2')}`],
+        ...['-device', 'virtio-blk-pci,drive=a,id=vd0'],
+      ]);
+    }
+    expect((await bench.json(words())).disks.length).toBe(1);
   });
 
   it('that stands still is left so', async () => {
