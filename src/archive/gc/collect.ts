@@ -6,6 +6,7 @@
 // packs; nobody waits for gc. It may be killed at any step: what is half done is gone on with, or done again.
 
 import { BusyError, InterruptedError } from '../../base/errors.js';
+import { readDamage } from '../../store/damage-list.js';
 import type { Datastore } from '../../store/datastore.js';
 import { Fossils, isNoRoom } from '../../store/gc/fossils.js';
 import { maintenanceLockPath, type PackId } from '../../store/layout.js';
@@ -93,7 +94,7 @@ async function beginSession(store: Datastore): Promise<Session> {
 
 /** Ends the session. */
 async function collect(store: Datastore, session: Session, options: GcOptions): Promise<GcReport> {
-  const survey = new Survey(store, options);
+  const survey = new Survey(store, options, await readDamage(store.root, store.log));
   let execution: Execution | undefined;
   try {
     const fossils = await Fossils.open(store, session);

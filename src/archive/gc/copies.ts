@@ -46,7 +46,7 @@ export class Copies {
   homesOf(pack: GcPack): GcPack[] {
     const homes = new Set<number>();
     const { live } = this.#marks;
-    for (const words of chunkPages(this.#packs.reader(pack))) {
+    for (const words of this.#packs.chunkWords(pack)) {
       for (let at = 0; at < words.length; at += ENTRY_WORDS) {
         const slot = live.find(words, at);
         if (slot >= 0) homes.add(live.value(slot));
@@ -57,8 +57,7 @@ export class Copies {
 
   #mayGo(pack: GcPack): boolean {
     try {
-      const reader = this.#packs.reader(pack);
-      return this.#chunksMayGo(reader) && this.#manifestsMayGo(pack, reader);
+      return this.#chunksMayGo(pack) && this.#manifestsMayGo(pack);
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       this.#packs.setDamaged(pack, error);
@@ -66,28 +65,30 @@ export class Copies {
     }
   }
 
-  #chunksMayGo(reader: ContainerReader): boolean {
+  #chunksMayGo(pack: GcPack): boolean {
     const { live } = this.#marks;
-    for (let page = 0; page < reader.chunkPageCount; page++) {
-      const entries = reader.chunkPage(page);
-      const words = new Uint32Array(entries.buffer, entries.byteOffset, entries.byteLength >> 2);
+    // Of a broken pack only the front is known: it goes only if nothing at all is missed.
+    if (pack.isBroken && live.countOf(0) > 0) return false;
+    for (const words of this.#packs.chunkWords(pack)) {
       for (let at = 0; at < words.length; at += ENTRY_WORDS) {
         const slot = live.find(words, at);
         if (slot < 0) continue;
         const home = this.#packs.byNumber(live.value(slot));
-        const id = entries.subarray(at * 4, at * 4 + 32);
-        if (home === undefined || !this.#isSoundIn(home, id, words[at + 11]!, words[at + 10]!)) return false;
+        const id = new Uint8Array(words.buffer, words.byteOffset + at * 4, 32);
+        const shape = pack.isBroken ? undefined : { kind: words[at + 11]!, lengthBytes: words[at + 10]! };
+        if (home === undefined || !this.#isSoundIn(home, id, shape)) return false;
       }
     }
     return true;
   }
 
-  #isSoundIn(home: GcPack, id: Uint8Array, kind: number, lengthBytes: number): boolean {
+  #isSoundIn(home: GcPack, id: Uint8Array, shape: Shape | undefined): boolean {
     if (this.#leaving.has(home.number)) return false;
     try {
       const reader = this.#packs.reader(home);
       const entry = reader.find(id);
-      if (entry === undefined || entry.kind !== kind || entry.lengthBytes !== lengthBytes) return false;
+      if (entry === undefined) return false;
+      if (shape !== undefined && (entry.kind !== shape.kind || entry.lengthBytes !== shape.lengthBytes)) return false;
       return this.#isFrameGood(home, reader, entry.frame);
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
@@ -110,15 +111,26 @@ export class Copies {
   }
 
   /** A copy of a manifest is there for repair; it goes when the manifest does, or has another copy. */
-  #manifestsMayGo(pack: GcPack, reader: ContainerReader): boolean {
-    for (const frame of framesWithoutChunks(reader)) {
-      const key = manifestCopyAt(reader, frame);
+  #manifestsMayGo(pack: GcPack): boolean {
+    if (pack.isBroken) return true;
+    for (const key of this.#manifestsIn(pack)) {
       if (key === undefined || !this.#marks.manifests.has(key)) continue;
       const home = this.#homes.ofManifest(key);
       if (home === undefined || home === pack.number || this.#leaving.has(home)) return false;
     }
     return true;
   }
+
+  #manifestsIn(pack: GcPack): (string | undefined)[] {
+    if (pack.damage !== undefined) return this.#packs.contents(pack).map(({ manifest }) => manifest);
+    const reader = this.#packs.reader(pack);
+    return framesWithoutChunks(reader).map((frame) => manifestCopyAt(reader, frame));
+  }
+}
+
+interface Shape {
+  readonly kind: number;
+  readonly lengthBytes: number;
 }
 
 function isFrameGood(reader: ContainerReader, frame: number): boolean {

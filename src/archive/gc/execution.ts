@@ -72,7 +72,8 @@ export class Execution {
     this.#fossils.strike(fossils.filter((id) => packs.get(id) === undefined && !packs.unreadable.has(id)));
     const there = fossils.flatMap((id) => packs.get(id) ?? []);
     this.#reprieve(there.filter((pack) => !isDead(pack)));
-    const ready = there.filter((pack) => isDead(pack) && ripe.has(pack.id) && !packs.isDamaged(pack));
+    const canGo = (pack: GcPack): boolean => pack.isBroken || !packs.isDamaged(pack);
+    const ready = there.filter((pack) => isDead(pack) && ripe.has(pack.id) && canGo(pack));
     const going = copies.whichMayGo(ready);
     this.#reprieve(ready.filter((pack) => !going.includes(pack)));
     await this.#delete(going);
@@ -137,10 +138,11 @@ export class Execution {
     const directories = new Set(packs.map(({ id }) => packDirectory(root, id)));
     for (const pack of packs) {
       // Open until the index has been told, which wants the table.
-      const reader = this.#survey.packs.reader(pack);
+      const reader = pack.isBroken ? undefined : this.#survey.packs.reader(pack);
       await unlessMissing(fs.unlink(packPath(root, pack.id)));
       await this.#index.removePack(pack, reader);
       this.#survey.packs.close(pack);
+      this.#survey.packs.forget(pack);
       count(this.deleted, pack);
     }
     for (const directory of directories) await fs.fsyncDirectory(directory);
@@ -158,7 +160,8 @@ export class Execution {
       await this.#index.addPack(packId, pages, seal);
     });
     const machine = this.#machine;
-    const made = await rewrite(batch, { packs, marks, homes, machine, place, signal, onProgress });
+    const manifestFile = (key: string): string | undefined => marks.files.get(key);
+    const made = await rewrite(batch, { packs, marks, homes, machine, place, signal, onProgress, manifestFile });
     for (const pack of made) count(this.written, pack);
     for (const pack of await this.#condemn(batch.filter((source) => !packs.isDamaged(source))))
       count(this.rewritten, pack);

@@ -33,10 +33,12 @@ export class GcIndex {
    * Takes a pack out that is gone; its file is still open. Where the index knows of a chunk that is needed only that it
    * is there, or was, the chunk's home is entered anew.
    */
-  async removePack(pack: GcPack, reader: ContainerReader): Promise<void> {
+  async removePack(pack: GcPack, reader: ContainerReader | undefined): Promise<void> {
     await this.#change(async (index) => {
-      const homes = this.#homesBehind(index, pack, reader);
-      await index.removePack(pack.id, pagesOf(reader));
+      // Entries of a damaged one stay behind, and are no hits.
+      const table = reader === undefined || pack.damage !== undefined ? [] : [...pagesOf(reader)];
+      const homes = this.#homesBehind(index, pack, table);
+      await index.removePack(pack.id, table);
       for (const home of homes) {
         const container = this.#packs.reader(home);
         await index.removePack(home.id);
@@ -46,10 +48,10 @@ export class GcIndex {
     });
   }
 
-  #homesBehind(index: ChunkIndex, pack: GcPack, reader: ContainerReader): Set<GcPack> {
+  #homesBehind(index: ChunkIndex, pack: GcPack, table: Iterable<Uint8Array>): Set<GcPack> {
     const { live } = this.#marks;
     const homes = new Set<GcPack>();
-    for (const entries of pagesOf(reader)) {
+    for (const entries of table) {
       const words = wordsOf(entries);
       for (let at = 0; at < entries.byteLength; at += TABLE_CHUNK_BYTES) {
         const slot = live.find(words, at / 4);

@@ -2,12 +2,18 @@
 // The packs of a datastore as gc sees them: one small object a pack, whatever it holds.
 
 import { statSync } from 'node:fs';
-import { NotFoundError, VmarError } from '../../base/errors.js';
+import { TABLE_CHUNK_BYTES } from '../../../formats/vmar/trailer.js';
+import { DamageError, NotFoundError, VmarError } from '../../base/errors.js';
 import type { ContainerReader } from '../../store/container-reader.js';
+import { type DamagedPack, KnownDamage } from '../../store/damage-list.js';
 import type { Datastore } from '../../store/datastore.js';
+import { wordsOf } from '../../store/gc/id-table.js';
 import { type PackId, packPath } from '../../store/layout.js';
 import { PackSet } from '../../store/pack-set.js';
 import { packIdBytes } from '../pack-id-bytes.js';
+import { scanIds } from '../verify/scan-ids.js';
+import { type ContentFrame, contentsOf, type PlacedChunk } from './pack-contents.js';
+import { chunkPages } from './sweep.js';
 
 export interface GcPack {
   /** From 1: stands for the pack in tables of numbers. */
@@ -23,6 +29,12 @@ export interface GcPack {
   readonly isCondemned: boolean;
   /** Was there before the manifests were listed: what nobody needs of it, nobody needed. */
   readonly isCandidate: boolean;
+  /** It cannot be opened; nobody knows what is in it but by its extents. */
+  readonly isBroken: boolean;
+  /** What is known to be damaged of it. */
+  damage: DamagedPack | 'tables' | undefined;
+  /** Chunks that are needed, damaged here, and in no other pack. */
+  lostChunks: number;
   /** Bytes of its frames, and those of them that somebody needs and no other pack is to give. */
   storedBytes: number;
   liveBytes: number;
@@ -44,9 +56,12 @@ export class GcPacks {
   readonly #byId = new Map<PackId, GcPack>();
   /** Never touched. */
   readonly unreadable = new Map<PackId, UnreadablePack>();
+  readonly #known: KnownDamage;
+  #contents: { readonly pack: GcPack; readonly frames: readonly ContentFrame[] } | undefined;
 
-  constructor(store: Datastore) {
+  constructor(store: Datastore, known: KnownDamage = KnownDamage.NONE) {
     this.#store = store;
+    this.#known = known;
     this.#open = new PackSet(store.root);
   }
 
@@ -57,28 +72,65 @@ export class GcPacks {
       try {
         this.#add(id, condemned.has(id), isCandidate);
       } catch (error) {
-        if (!(error instanceof NotFoundError)) this.#refuse(id, error);
+        if (error instanceof NotFoundError) continue;
+        this.#refuse(id, error);
+        // One that is newer, or not for us to read, is not broken.
+        if (error instanceof DamageError) this.#addBroken(id, condemned.has(id), isCandidate);
       }
     }
   }
 
   #add(id: PackId, isCondemned: boolean, isCandidate: boolean): void {
     const { header, footer, fileBytes, path } = this.#open.open(packIdBytes(id));
-    const pack: GcPack = {
-      number: this.list.length + 1,
-      id,
-      fileBytes,
+    this.#take({
+      ...{ id, fileBytes, isCondemned, isBroken: false, damage: this.#known.packs.get(id) },
       madeMillis: statSync(path).mtimeMs,
       createdSeconds: header.createdSeconds,
       content: header.content,
       chunkCount: footer.chunkCount,
       frameCount: footer.frameCount,
-      isCondemned,
       isCandidate: isCandidate && header.use === 'pack',
-      ...{ storedBytes: 0, liveBytes: 0, liveChunks: 0, manifests: 0 },
-    };
+    });
+  }
+
+  #addBroken(id: PackId, isCondemned: boolean, isCandidate: boolean): void {
+    const file = statSync(packPath(this.#store.root, id), { throwIfNoEntry: false });
+    if (file === undefined) return;
+    this.#take({
+      ...{ id, fileBytes: file.size, madeMillis: file.mtimeMs, createdSeconds: 0, content: 'data' },
+      ...{ chunkCount: 0, frameCount: 0, isCondemned, isCandidate, isBroken: true, damage: undefined },
+    });
+  }
+
+  #take(facts: Omit<GcPack, 'number' | 'storedBytes' | 'liveBytes' | 'liveChunks' | 'manifests' | 'lostChunks'>): void {
+    const counts = { storedBytes: 0, liveBytes: 0, liveChunks: 0, manifests: 0, lostChunks: 0 };
+    const pack: GcPack = { number: this.list.length + 1, ...facts, ...counts };
     this.list.push(pack);
-    this.#byId.set(id, pack);
+    this.#byId.set(facts.id, pack);
+  }
+
+  /** The entries of a pack's chunk table, as words; of a damaged pack what its extents hold, if that must be. */
+  *chunkWords(pack: GcPack): Generator<Uint32Array> {
+    if (pack.isBroken) {
+      const { root, superblock } = this.#store;
+      for (const id of scanIds(packPath(root, pack.id), packIdBytes(pack.id), superblock.hash)) {
+        yield wordsOf(Buffer.concat([id, Buffer.alloc(TABLE_CHUNK_BYTES - id.byteLength)]));
+      }
+    } else if (pack.damage === undefined) yield* chunkPages(this.reader(pack));
+    else
+      for (const { chunks, number } of this.contents(pack)) for (const chunk of chunks) yield entryWords(chunk, number);
+  }
+
+  /** What lies in a damaged pack. @throws DamageError if that cannot be told */
+  contents(pack: GcPack): readonly ContentFrame[] {
+    if (this.#contents?.pack !== pack) this.#contents = { pack, frames: contentsOf(this.reader(pack)) };
+    return this.#contents.frames;
+  }
+
+  /** It is gone, damage and all. */
+  forget(pack: GcPack): void {
+    this.unreadable.delete(pack.id);
+    if (this.#contents?.pack === pack) this.#contents = undefined;
   }
 
   #refuse(id: PackId, error: unknown): void {
@@ -115,4 +167,11 @@ export class GcPacks {
   closeAll(): void {
     this.#open.closeAll();
   }
+}
+
+function entryWords({ id, offsetBytes, lengthBytes, kind }: PlacedChunk, frame: number): Uint32Array {
+  const words = new Uint32Array(TABLE_CHUNK_BYTES / 4);
+  words.set(wordsOf(id));
+  words.set([frame, offsetBytes, lengthBytes, kind], 8);
+  return words;
 }

@@ -20,6 +20,8 @@ export class Marks {
   readonly live = new IdTable();
   /** `manifestKey`s of the manifests. */
   readonly manifests = new Set<string>();
+  /** Where they lie, by their keys. */
+  readonly files = new Map<string, string>();
   /** Packs that they name. */
   readonly named = new Set<string>();
   readonly #pages: PagePlaces;
@@ -42,6 +44,7 @@ export class Marks {
       const key = manifestKey(entry.digest);
       if (!this.manifests.has(key)) await this.#addManifest(entry);
       this.manifests.add(key);
+      this.files.set(key, entry.path);
       onManifest();
     }
   }

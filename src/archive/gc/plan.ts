@@ -9,7 +9,9 @@ export type Fate =
   /** Much of it is unused: what is needed is written anew. */
   | 'sparse'
   /** One of many small ones, to be joined. */
-  | 'small';
+  | 'small'
+  /** Damaged; what is needed of it can be had, there or elsewhere. */
+  | 'damaged';
 
 export interface PlannedPack {
   readonly pack: GcPack;
@@ -17,6 +19,7 @@ export interface PlannedPack {
 }
 
 export interface Plan {
+  /** Nobody needs anything of them; those that cannot be opened only if nothing is missed. */
   readonly dead: readonly GcPack[];
   /** In the order in which they are to be written, data and maps apart. */
   readonly rewrite: readonly PlannedPack[];
@@ -41,12 +44,15 @@ const SMALLEST_CLASS_BYTES = 256 << 10;
 export function planCollection(packs: readonly GcPack[], options: PlanOptions): Plan {
   const mine = packs.filter((pack) => pack.isCandidate && !pack.isCondemned && pack.madeMillis < options.untilMillis);
   const dead = mine.filter(isDead);
-  const rest = mine.filter((pack) => !isDead(pack));
+  const damaged = mine.filter((pack) => !isDead(pack) && pack.damage !== undefined);
+  const rest = mine.filter((pack) => !isDead(pack) && pack.damage === undefined);
   const sparse = chooseSparse(rest, packs, options.mostUnused);
   const small = chooseSmall(rest.filter((pack) => !sparse.has(pack)));
-  const rewrite = [...sparse, ...small].map(
-    (pack): PlannedPack => ({ pack, fate: sparse.has(pack) ? 'sparse' : 'small' }),
-  );
+  const rewrite: PlannedPack[] = [
+    ...damaged.map((pack) => ({ pack, fate: 'damaged' as const })),
+    ...[...sparse].map((pack) => ({ pack, fate: 'sparse' as const })),
+    ...small.map((pack) => ({ pack, fate: 'small' as const })),
+  ];
   rewrite.sort((a, b) => compareForWriting(a.pack, b.pack));
   return { dead, rewrite };
 }

@@ -6,9 +6,12 @@
 // its home there. What could not be read keeps the home it had. The old packs are not touched.
 
 import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.js';
+import { envelopeDigest } from '../../../formats/vmar/envelope.js';
 import type { ChunkEntry, Extent } from '../../../formats/vmar/extent.js';
 import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../../../formats/vmar/extent.js';
 import { chunkContext, createHasher, type Hasher, sealer } from '../../../formats/vmar/hash.js';
+import { MAX_MANIFEST_BYTES } from '../../../formats/vmar/limits.js';
+import { decodeManifest } from '../../../formats/vmar/manifest.js';
 import type { TableFrame } from '../../../formats/vmar/trailer.js';
 import { bytesEqual, toHex } from '../../base/bytes.js';
 import { DamageError, VmarError } from '../../base/errors.js';
@@ -17,9 +20,12 @@ import type { FramePart } from '../../store/container-writer.js';
 import { manifestKey } from '../../store/gc/fossil-record.js';
 import { wordsOf } from '../../store/gc/id-table.js';
 import { type PackPlace, PackStream } from '../../store/pack-stream.js';
+import { readSmallFile } from '../../store/small-file.js';
 import type { SinkMachine } from '../archive-sink.js';
 import { readFrame } from '../chunk-reader.js';
 import { FrameBuilder } from '../frame-builder.js';
+import { manifestPart } from '../manifest-part.js';
+import { isChunk } from './claim-damaged.js';
 import type { GcPack, GcPacks } from './gc-packs.js';
 import type { Marks } from './mark.js';
 import { chunkPages, type Homes } from './sweep.js';
@@ -35,6 +41,8 @@ export interface RewriteOptions {
   readonly homes: Homes;
   readonly machine: SinkMachine;
   readonly place: PackPlace;
+  /** Where a manifest lies, by its key. */
+  readonly manifestFile: (key: string) => string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: (bytes: number) => void;
 }
@@ -91,12 +99,58 @@ class Rewriter {
   async #copyPack(pack: GcPack, pass: Pass): Promise<void> {
     const { packs, signal, onProgress } = this.#options;
     if (packs.isDamaged(pack)) return;
+    if (pack.damage !== undefined) {
+      if (pass === 'parts of frames') await this.#copyDamaged(pack);
+      return;
+    }
     for (const extent of extentsOf(packs, pack)) {
       signal?.throwIfAborted();
       if (extent.content === 3) this.#keepManifest(pack, extent);
       else if (extent.content < 3) for (const frame of framesOf(extent)) await this.#copyFrame(pack, frame, pass);
     }
     if (pass === 'parts of frames') onProgress(pack.fileBytes);
+  }
+
+  /** What can be had of a damaged pack, chunk by chunk. Whatever else is needed of it has a home elsewhere. */
+  async #copyDamaged(pack: GcPack): Promise<void> {
+    const { packs, signal, onProgress, manifestFile } = this.#options;
+    const reader = packs.reader(pack);
+    for (const { frame, chunks, manifest } of packs.contents(pack)) {
+      signal?.throwIfAborted();
+      if (manifest !== undefined) await this.#remakeManifest(pack, manifest, manifestFile(manifest));
+      const needed = chunks.filter(({ id }) => this.#isHome(pack, id));
+      if (needed.length === 0) continue;
+      try {
+        const raw = readFrame(reader, frame);
+        const bad = needed.find((chunk) => !isChunk(reader, raw, chunk));
+        if (bad !== undefined) throw chunkDamaged(reader, frame, bad);
+        for (const chunk of needed) {
+          const { offsetBytes, lengthBytes } = chunk;
+          await this.#builder.addCopy(raw.subarray(offsetBytes, offsetBytes + lengthBytes), chunk);
+        }
+      } catch (error) {
+        if (!(error instanceof DamageError)) throw error;
+        packs.setDamaged(pack, error);
+        return;
+      }
+      for (const { id } of needed) this.#setHome(id, UNDER_WAY);
+    }
+    onProgress(pack.fileBytes);
+  }
+
+  /** The copy that a damaged pack keeps of a manifest, from the manifest itself. */
+  async #remakeManifest(pack: GcPack, key: string, path: string | undefined): Promise<void> {
+    const { packs, homes } = this.#options;
+    if (path === undefined || homes.ofManifest(key) !== pack.number || this.#manifests.has(key)) return;
+    try {
+      const bytes = await readSmallFile(path, MAX_MANIFEST_BYTES);
+      decodeManifest(bytes, path);
+      if (manifestKey(envelopeDigest(bytes)) !== key) return;
+      this.#manifests.set(key, manifestPart(bytes, packs.reader(pack).header.hash));
+    } catch (error) {
+      // Forgotten meanwhile.
+      if (!(error instanceof VmarError)) throw error;
+    }
   }
 
   async #copyFrame(pack: GcPack, frame: Frame, pass: Pass): Promise<void> {

@@ -2,6 +2,7 @@
 // What gc knows of a datastore: its packs, what manifests reach, and which pack is home to what.
 
 import { setImmediate as letOthersRun } from 'node:timers/promises';
+import type { KnownDamage } from '../../store/damage-list.js';
 import type { Datastore } from '../../store/datastore.js';
 import type { PackId } from '../../store/layout.js';
 import { listManifests } from '../../store/manifests.js';
@@ -36,10 +37,10 @@ export class Survey {
   /** Packs whose pages can be found. */
   readonly #known = new Set<GcPack>();
 
-  constructor(store: Datastore, options: SurveyOptions) {
+  constructor(store: Datastore, options: SurveyOptions, known: KnownDamage) {
     this.#store = store;
     this.#options = options;
-    this.packs = new GcPacks(store);
+    this.packs = new GcPacks(store, known);
     this.#pages = new PagePlaces(this.packs, store.superblock.hash);
     this.marks = new Marks(this.#pages, options.signal);
     this.homes = new Homes(this.packs, this.marks);
@@ -63,9 +64,9 @@ export class Survey {
     this.missingChunks = this.marks.live.countOf(0);
   }
 
-  /** Packs that can be read as far as anybody has tried. */
+  /** Packs that can be read as far as anybody has tried, and those that nobody needs to read any more. */
   get sound(): GcPack[] {
-    return this.packs.list.filter((pack) => !this.packs.isDamaged(pack));
+    return this.packs.list.filter((pack) => !this.packs.isDamaged(pack) || (pack.isBroken && this.missingChunks === 0));
   }
 
   /** Marks manifests that were committed meanwhile; whether there were any. What they need has no home yet, or has one. */

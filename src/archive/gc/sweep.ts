@@ -7,10 +7,11 @@
 import { setImmediate as letOthersRun } from 'node:timers/promises';
 import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../../../formats/vmar/extent.js';
 import { FRAMES_PER_PAGE, TABLE_CHUNK_BYTES, TABLE_FRAME_BYTES } from '../../../formats/vmar/trailer.js';
-import { VmarError } from '../../base/errors.js';
+import { DamageError, VmarError } from '../../base/errors.js';
 import type { ContainerReader } from '../../store/container-reader.js';
 import { manifestKey } from '../../store/gc/fossil-record.js';
 import { wordsOf } from '../../store/gc/id-table.js';
+import { claimOfDamaged } from './claim-damaged.js';
 import type { GcPack, GcPacks } from './gc-packs.js';
 import type { Marks } from './mark.js';
 
@@ -36,16 +37,28 @@ export class Homes {
   async assign(onPack: (pack: GcPack) => void, signal: AbortSignal | undefined): Promise<void> {
     const fullness = new Map<GcPack, number>();
     for (const pack of this.#packs.list) {
-      fullness.set(pack, this.#careful(pack, (reader) => this.#fullness(pack, reader)) ?? 0);
+      fullness.set(pack, this.#careful(pack, (reader) => this.#fullnessOf(pack, reader)) ?? 0);
       await this.#turn(pack, onPack, signal);
     }
     const order = this.#packs.list.filter((pack) => !this.#packs.isDamaged(pack));
-    const rank = (pack: GcPack): number => (pack.isCondemned ? -1 : fullness.get(pack)!);
+    const rank = (pack: GcPack): number => {
+      if (pack.isCondemned) return -2;
+      return pack.damage === undefined ? fullness.get(pack)! : -1;
+    };
     // Of packs that are full alike the larger: where a join was cut off, it is finished.
     order.sort((a, b) => rank(b) - rank(a) || b.chunkCount - a.chunkCount);
     for (const pack of order) {
-      this.#careful(pack, (reader) => this.#claim(pack, reader));
+      this.#careful(pack, (reader) => {
+        if (pack.damage === undefined) this.#claim(pack, reader);
+        else claimOfDamaged(this, this.#packs, this.#marks, pack, 'sound');
+      });
       await this.#turn(pack, onPack, signal);
+    }
+    // What no other pack has, if it can be had there all the same.
+    for (const pack of order) {
+      if (pack.damage === undefined) continue;
+      this.#careful(pack, () => claimOfDamaged(this, this.#packs, this.#marks, pack, 'suspect'));
+      if (pack.lostChunks > 0) this.#packs.setDamaged(pack, lost(pack));
     }
   }
 
@@ -63,6 +76,19 @@ export class Homes {
       if (!(error instanceof VmarError)) throw error;
       this.#packs.setDamaged(pack, error);
       return undefined;
+    }
+  }
+
+  /** Where a table is damaged, the extents tell what is in the pack. */
+  #fullnessOf(pack: GcPack, reader: ContainerReader): number {
+    if (pack.damage !== undefined) return 0;
+    try {
+      return this.#fullness(pack, reader);
+    } catch (error) {
+      if (!(error instanceof DamageError) || pack.isBroken) throw error;
+      pack.damage = 'tables';
+      this.#packs.contents(pack);
+      return 0;
     }
   }
 
@@ -108,7 +134,12 @@ export class Homes {
 
   #claimManifest(pack: GcPack, reader: ContainerReader, frame: number, storedBytes: number): void {
     const key = manifestCopyAt(reader, frame);
-    if (key === undefined || !this.#marks.manifests.has(key) || this.#manifests.has(key)) return;
+    if (key !== undefined) this.claimCopy(key, pack, storedBytes);
+  }
+
+  /** Gives the copy of a manifest a home, unless it is gone or has one. */
+  claimCopy(key: string, pack: GcPack, storedBytes: number): void {
+    if (!this.#marks.manifests.has(key) || this.#manifests.has(key)) return;
     this.#manifests.set(key, pack.number);
     pack.manifests++;
     pack.liveBytes += storedBytes;
@@ -122,6 +153,11 @@ export class Homes {
   moveManifest(key: string, to: GcPack): void {
     this.#manifests.set(key, to.number);
   }
+}
+
+function lost({ damage, lostChunks }: GcPack): DamageError {
+  const problem = typeof damage === 'object' ? damage.problem : 'a table does not match its seal';
+  return new DamageError('chunks-lost', `${problem}; ${lostChunks} chunks that backups need are nowhere else`);
 }
 
 /** The entries of a pack's chunk table, as words, page by page. */

@@ -85,7 +85,7 @@ function document(report: GcReport, isDryRun: boolean) {
 }
 
 function planText({ plan, packs, backups }: GcReport): string {
-  const lines = (['fossil', 'dead', 'sparse', 'small'] as const).flatMap((fate) => {
+  const lines = (['fossil', 'dead', 'damaged', 'sparse', 'small'] as const).flatMap((fate) => {
     const steps = plan.filter((step) => step.fate === fate);
     return steps.length === 0 ? [] : [`${WORDS[fate]}: ${whatOf(steps)}`];
   });
@@ -96,6 +96,7 @@ function planText({ plan, packs, backups }: GcReport): string {
 const WORDS = {
   fossil: 'condemned before, to be deleted',
   dead: 'needed by no backup, to be deleted',
+  damaged: 'damaged, to be replaced by what is sound',
   sparse: 'partly unused, to be rewritten',
   small: 'small, to be joined',
 } as const;
