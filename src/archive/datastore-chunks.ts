@@ -13,7 +13,6 @@ import type { Session } from '../store/session.js';
 import { readPackTable } from '../store/stored-packs.js';
 import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
 import { DamageNotes } from './damage-notes.js';
-import { packIdBytes } from './pack-id-bytes.js';
 
 export class DatastoreChunks implements ChunkSource {
   readonly hash: HashName;
@@ -74,7 +73,7 @@ export class DatastoreChunks implements ChunkSource {
     let first: PackId | undefined;
     for (const packId of (await this.#store.listPackIds()).sort()) {
       try {
-        const container = this.packs.open(packIdBytes(packId));
+        const container = this.packs.openNamed(packId);
         const found = container.find(id);
         if (found === undefined) continue;
         if (this.damage.isAt(packId, found.frame, id)) {
@@ -155,7 +154,7 @@ export class DatastoreChunks implements ChunkSource {
   /** An open pack; undefined if it is gone, damaged or newer. */
   pack(packId: PackId): ContainerReader | undefined {
     try {
-      return this.packs.open(packIdBytes(packId));
+      return this.packs.openNamed(packId);
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       if (error instanceof DamageError) this.#notes?.note(packId, 'all');

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The open packs of a datastore: opened on first use, at most so many at a time.
 
-import { bytesEqual, toHex } from '../base/bytes.js';
+import { toHex } from '../base/bytes.js';
 import { DamageError } from '../base/errors.js';
 import { ContainerReader } from './container-reader.js';
-import { packPath } from './layout.js';
+import { type PackId, packPath } from './layout.js';
 
 const OPEN_PACKS = 512;
 
@@ -12,6 +12,9 @@ export class PackSet {
   readonly #root: string;
   /** By id in hex; the least recently used first. */
   readonly #open = new Map<string, ContainerReader>();
+  /** The one that was asked for last, which is the newest in `#open`. */
+  #lastName = '';
+  #last: ContainerReader | undefined;
 
   constructor(root: string) {
     this.#root = root;
@@ -22,15 +25,24 @@ export class PackSet {
    * @throws NotFoundError if it is gone, DamageError if it is damaged.
    */
   open(id: Uint8Array): ContainerReader {
-    const name = toHex(id);
-    const open = this.#open.get(name);
-    if (open !== undefined) {
-      this.#open.delete(name);
-      this.#open.set(name, open);
-      return open;
-    }
+    return this.openNamed(toHex(id));
+  }
+
+  /** The same by its name; for who asks millions of times. */
+  openNamed(name: PackId): ContainerReader {
+    if (name === this.#lastName && this.#last !== undefined) return this.#last;
+    const open = this.#open.get(name) ?? this.#openAnew(name);
+    this.#open.delete(name);
+    this.#open.set(name, open);
+    if (this.#open.size > OPEN_PACKS) this.#closeOldest();
+    this.#lastName = name;
+    this.#last = open;
+    return open;
+  }
+
+  #openAnew(name: PackId): ContainerReader {
     const reader = ContainerReader.open(packPath(this.#root, name));
-    if (!bytesEqual(reader.header.containerId, id)) {
+    if (toHex(reader.header.containerId) !== name) {
       reader.close();
       throw new DamageError('pack-name', 'a pack lies under the name of another', {
         object: reader.path,
@@ -38,8 +50,6 @@ export class PackSet {
         found: toHex(reader.header.containerId),
       });
     }
-    this.#open.set(name, reader);
-    if (this.#open.size > OPEN_PACKS) this.#closeOldest();
     return reader;
   }
 
@@ -54,11 +64,13 @@ export class PackSet {
   /** Closes one pack; it may be opened again. */
   close(id: Uint8Array): void {
     const name = toHex(id);
+    this.#last = undefined;
     this.#open.get(name)?.close();
     this.#open.delete(name);
   }
 
   closeAll(): void {
+    this.#last = undefined;
     for (const reader of this.#open.values()) reader.close();
     this.#open.clear();
   }

@@ -13,7 +13,6 @@ import { PackSet } from '../../store/pack-set.js';
 import { packIdBytes } from '../pack-id-bytes.js';
 import { scanIds } from '../verify/scan-ids.js';
 import { type ContentFrame, contentsOf, type PlacedChunk } from './pack-contents.js';
-import { chunkPages } from './sweep.js';
 
 export interface GcPack {
   /** From 1: stands for the pack in tables of numbers. */
@@ -116,9 +115,25 @@ export class GcPacks {
       for (const id of scanIds(packPath(root, pack.id), packIdBytes(pack.id), superblock.hash)) {
         yield wordsOf(Buffer.concat([id, Buffer.alloc(TABLE_CHUNK_BYTES - id.byteLength)]));
       }
-    } else if (pack.damage === undefined) yield* chunkPages(this.reader(pack));
-    else
-      for (const { chunks, number } of this.contents(pack)) for (const chunk of chunks) yield entryWords(chunk, number);
+      return;
+    }
+    const reader = this.reader(pack);
+    for (let page = 0; page < reader.chunkPageCount && pack.damage === undefined; page++) {
+      const words = this.#pageWords(pack, reader, page);
+      if (words !== undefined) yield words;
+    }
+    if (pack.damage === undefined) return;
+    for (const { chunks, number } of this.contents(pack)) for (const chunk of chunks) yield entryWords(chunk, number);
+  }
+
+  #pageWords(pack: GcPack, reader: ContainerReader, page: number): Uint32Array | undefined {
+    try {
+      return wordsOf(reader.chunkPage(page));
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      pack.damage = 'tables';
+      return undefined;
+    }
   }
 
   /** What lies in a damaged pack. @throws DamageError if that cannot be told */
@@ -156,7 +171,7 @@ export class GcPacks {
   }
 
   reader(pack: GcPack): ContainerReader {
-    return this.#open.open(packIdBytes(pack.id));
+    return this.#open.openNamed(pack.id);
   }
 
   /** Lets go of a pack's file. */

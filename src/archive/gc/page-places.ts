@@ -42,8 +42,7 @@ export class PagePlaces {
   addPack(pack: GcPack): void {
     if (pack.content === 'data') return;
     try {
-      const reader = this.#packs.reader(pack);
-      for (let page = 0; page < reader.chunkPageCount; page++) this.#addEntries(pack, wordsOf(reader.chunkPage(page)));
+      for (const words of this.#packs.chunkWords(pack)) this.#addEntries(pack, words);
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
       this.#packs.setDamaged(pack, error);
