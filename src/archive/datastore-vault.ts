@@ -214,6 +214,7 @@ export class DatastoreVault implements Vault {
     await this.#mapPacks.addManifest(manifestPart(bytes, this.hash));
     await this.#mapPacks.finish();
     await this.#syncPacksHit();
+    this.#session.checkIntact();
     this.#checkPacks(packs);
     const ref = await commitManifest(this.#store, this.#session, this.#guest, draft.timeSeconds, (timeSeconds) =>
       timeSeconds === draft.timeSeconds ? bytes : encodeManifest({ ...manifest, timeSeconds }),

@@ -46,6 +46,7 @@ function defineGc(program: Command, action: Action): void {
     .description('free the space of what no backup needs, while backups and restores go on')
     .option('--dry-run', 'say what would be done, and do nothing')
     .option('--max-unused <percent>', 'leave at most so much of what is kept unused (default: 10%)')
+    .option('--abandon-session <id>', 'wait no more for a command whose machine is gone for good; repeatable', collect)
     .option('--workers <number>', 'threads (default: one a core)');
   action(
     gc,

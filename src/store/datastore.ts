@@ -9,6 +9,7 @@ import { bytesEqual } from '../base/bytes.js';
 import { DamageError, FailedError, NotFoundError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import type { ChunkIndex } from './chunk-index.js';
+import { readDamage } from './damage-list.js';
 import type { StoreFs } from './fs.js';
 import { condemnedPacks } from './gc/pack-state.js';
 import { type PackId, superblockPath } from './layout.js';
@@ -84,11 +85,14 @@ export class Datastore {
     }
   }
 
-  /** Condemned packs first: of chunks that lie elsewhere too, the index is to tell the place that stays. */
+  /** Condemned packs first, then damaged ones: of chunks that lie elsewhere too, the index is to tell the place that stays. */
   async #packsForIndex(): Promise<PackId[]> {
     const condemned = await condemnedPacks(this.root);
+    const damaged = (await readDamage(this.root, SILENT)).packs;
     const ids = await this.listPackIds();
-    return condemned.size === 0 ? ids : ids.sort((a, b) => Number(condemned.has(b)) - Number(condemned.has(a)));
+    if (condemned.size + damaged.size === 0) return ids;
+    const rank = (id: PackId): number => (condemned.has(id) ? 0 : damaged.has(id) ? 1 : 2);
+    return ids.sort((a, b) => rank(a) - rank(b));
   }
 
   /** An index that cannot be completed costs time and space, but nothing else. */

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Locks between processes: flock on an empty file. The kernel gives a lock up when its process ends, however it ends, so
-// none is ever stale. docs/LOCKING.md says which operation takes which.
+// Locks between processes: flock on a file. The kernel gives a lock up when its process ends, however it ends, so none is
+// ever stale on its own host; another host's may be, where a file server keeps it. What is in the file says who holds it:
+// for people, nothing rests on it. docs/LOCKING.md says which operation takes which.
 
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { type Clock, REAL_CLOCK } from '../base/clock.js';
 import { BusyError } from '../base/errors.js';
 import { flock } from '../base/syscalls.js';
 import { formatGuest, type GuestRef } from './backup-id.js';
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 import { guestLockPath } from './layout.js';
+import { encodeHolder, formatHolder, readHolder } from './lock-holder.js';
 
 export type LockMode = 'shared' | 'exclusive';
 
@@ -16,6 +18,8 @@ export type LockMode = 'shared' | 'exclusive';
 export interface Lock {
   readonly path: string;
   readonly mode: LockMode;
+  /** Whether the name is still this lock's file: false once somebody has taken it away, to break the lock. */
+  isIntact(): boolean;
   /** May be called twice. */
   release(): Promise<void>;
 }
@@ -32,6 +36,21 @@ class FileLock implements Lock {
     this.#fd = fd;
   }
 
+  /** Writes down who holds it. Past StoreFs, as it is no content of the datastore; where it fails, nobody knows. */
+  sign(doing: string): void {
+    if (this.#fd === undefined) return;
+    try {
+      ftruncateSync(this.#fd, 0);
+      writeSync(this.#fd, encodeHolder(doing), 0);
+    } catch {
+      // Full, or read-only.
+    }
+  }
+
+  isIntact(): boolean {
+    return this.#fd !== undefined && isAt(this.#fd, this.path);
+  }
+
   async release(): Promise<void> {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
@@ -42,10 +61,12 @@ class FileLock implements Lock {
  * Takes the lock if nobody holds one that excludes it; undefined if somebody does. Makes the file, empty, if it is not
  * there. The lock is on the file that has the name once it is held, not on one that was removed meanwhile.
  */
-export async function tryLock(fs: StoreFs, path: string, mode: LockMode): Promise<Lock | undefined> {
+export async function tryLock(fs: StoreFs, path: string, mode: LockMode, doing = ''): Promise<Lock | undefined> {
   for (;;) {
     const lock = lockOpened(await openOrCreate(fs, path), path, mode);
-    if (lock !== 'gone') return lock;
+    if (lock === 'gone') continue;
+    if (doing !== '') lock?.sign(doing);
+    return lock;
   }
 }
 
@@ -58,7 +79,7 @@ export async function tryLockExisting(path: string, mode: LockMode): Promise<Loc
 }
 
 /** Takes over the descriptor. Undefined: another has the lock; 'gone': the name is no longer this file's. */
-function lockOpened(fd: number, path: string, mode: LockMode): Lock | undefined | 'gone' {
+function lockOpened(fd: number, path: string, mode: LockMode): FileLock | undefined | 'gone' {
   try {
     const held = flock(fd, mode, { wait: false });
     if (held && isAt(fd, path)) return new FileLock(path, mode, fd);
@@ -103,6 +124,8 @@ const POLL_MILLIS = 100;
 export interface WaitOptions {
   /** How long to wait for the lock; 0 (the default) not at all, Infinity for ever. */
   readonly waitSeconds?: number;
+  /** Written into the file, for who meets the lock: "backup". */
+  readonly doing?: string;
   /** Ends the waiting with InterruptedError. */
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
@@ -118,7 +141,7 @@ export async function waitLock(
   const clock = options.clock ?? REAL_CLOCK;
   const end = clock.monotonicMillis() + (options.waitSeconds ?? 0) * 1000;
   for (;;) {
-    const lock = await tryLock(fs, path, mode);
+    const lock = await tryLock(fs, path, mode, options.doing);
     if (lock !== undefined) return lock;
     const leftMillis = end - clock.monotonicMillis();
     if (leftMillis <= 0) return undefined;
@@ -131,10 +154,13 @@ export async function waitLock(
  * @throws BusyError if another holds it and goes on holding it while we wait.
  */
 export async function lockGuest(fs: StoreFs, root: string, guest: GuestRef, options: WaitOptions = {}): Promise<Lock> {
-  const lock = await waitLock(fs, guestLockPath(root, guest), 'exclusive', options);
+  const path = guestLockPath(root, guest);
+  const lock = await waitLock(fs, path, 'exclusive', { doing: 'work on a guest', ...options });
   if (lock !== undefined) return lock;
+  const holder = readHolder(path);
   throw new BusyError('guest-busy', 'another vmar is working on the backups of this guest', {
     object: formatGuest(guest),
+    ...(holder === undefined ? {} : { found: formatHolder(holder) }),
     advice: 'Run it again later, or with --wait.',
   });
 }

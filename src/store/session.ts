@@ -7,11 +7,12 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FailedError } from '../base/errors.js';
+import { BusyError, FailedError, NotFoundError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { makeDirectories, removeTree, unlessMissing } from './directory-tree.js';
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 import { parseSessionLock, sessionLockPath, sessionTmpPath } from './layout.js';
+import { formatHolder, isOfThisHost, type LockHolder, readHolder } from './lock-holder.js';
 import { type Lock, tryLock, tryLockExisting } from './locks.js';
 
 /** `read` needs to write nothing, and so works on a read-only datastore; the others do not. */
@@ -67,7 +68,7 @@ export class Session {
       // Copies of a datastore may lack directories that were empty.
       if (!existsSync(join(root, name))) await makeDirectories(fs, root, join(root, name));
     }
-    this.#lock ??= await lockOwn(this.#place, this.id);
+    this.#lock ??= await lockOwn(this.#place, this.id, this.kind);
     const tmpDir = sessionTmpPath(root, this.id);
     await fs.mkdir(tmpDir);
     this.#tmpDir = tmpDir;
@@ -89,6 +90,18 @@ export class Session {
   /** A path for a new temporary file. */
   temporaryPath(word: string): string {
     return join(this.tmpDir, `${word}-${randomBytes(8).toString('hex')}`);
+  }
+
+  /**
+   * Before what rests on it is committed.
+   * @throws FailedError 'session-abandoned' if somebody has declared it dead: gc may have deleted what it rests on
+   */
+  checkIntact(): void {
+    if (this.#lock === undefined || this.#lock.isIntact()) return;
+    throw new FailedError('session-abandoned', 'this command was declared dead while it ran', {
+      object: this.#lock.path,
+      advice: 'Run it again.',
+    });
   }
 
   /**
@@ -125,9 +138,9 @@ export async function makingRoom<T>(place: SessionPlace, action: () => Promise<T
 }
 
 /** Between the making of the file and its locking a sweep may have removed it: tryLock then makes it anew. */
-async function lockOwn(place: SessionPlace, id: string): Promise<Lock> {
+async function lockOwn(place: SessionPlace, id: string, kind: SessionKind): Promise<Lock> {
   for (;;) {
-    const lock = await tryLock(place.fs, sessionLockPath(place.root, id), 'exclusive');
+    const lock = await tryLock(place.fs, sessionLockPath(place.root, id), 'exclusive', kind);
     if (lock !== undefined) return lock;
     // A sweep holds the lock just now; it is about to remove the file.
     await new Promise((resolve) => setImmediate(resolve));
@@ -199,6 +212,44 @@ async function sweepLocked(place: SessionPlace, id: string): Promise<boolean> {
 
 function isSessionId(name: string): boolean {
   return parseSessionLock(`session-${name}.lock`) !== undefined;
+}
+
+/** A session that lives, as far as can be told. */
+export interface LivingSession {
+  readonly id: string;
+  readonly holder: LockHolder | undefined;
+  /** When it began, by the file system's clock; undefined if it has just ended. */
+  readonly sinceMillis: number | undefined;
+}
+
+export function describeSession(root: string, id: string): LivingSession {
+  const path = sessionLockPath(root, id);
+  const sinceMillis = statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  return { id, holder: readHolder(path), sinceMillis };
+}
+
+/**
+ * Declares a session dead whose machine is gone, where a file server goes on holding its lock: nobody waits for it any
+ * more, and what it had under way is removed. Should it live after all, it fails when it is about to commit.
+ * @throws NotFoundError if there is none, BusyError if it is of this host, where only the living hold locks.
+ */
+export async function abandonSession(place: SessionPlace, id: string): Promise<LivingSession> {
+  const path = sessionLockPath(place.root, id);
+  const session = describeSession(place.root, id);
+  if (!isSessionId(id) || session.sinceMillis === undefined) {
+    throw new NotFoundError('no-such-session', 'there is no such session', { object: id });
+  }
+  if (await sweepLocked(place, id)) return session;
+  if (session.holder === undefined || isOfThisHost(session.holder)) {
+    throw new BusyError('session-alive', 'the session lives: its lock is held on this host', {
+      object: id,
+      ...(session.holder === undefined ? {} : { found: formatHolder(session.holder) }),
+      advice: 'End that process. Only sessions of machines that are gone can be abandoned.',
+    });
+  }
+  await removeTree(place.fs, sessionTmpPath(place.root, id));
+  await unlessMissing(place.fs.unlink(path));
+  return session;
 }
 
 /** The ids of the other sessions that live now: their lock is held. For whoever must wait until each has ended. */

@@ -10,8 +10,9 @@ import { readDamage } from '../../store/damage-list.js';
 import type { Datastore } from '../../store/datastore.js';
 import { Fossils, isNoRoom } from '../../store/gc/fossils.js';
 import { maintenanceLockPath, type PackId } from '../../store/layout.js';
+import { formatHolder, readHolder } from '../../store/lock-holder.js';
 import { tryLock } from '../../store/locks.js';
-import { oldestSessionMillis, type Session } from '../../store/session.js';
+import { describeSession, type LivingSession, oldestSessionMillis, type Session } from '../../store/session.js';
 import { Execution, type ExecutionOptions, type Tally } from './execution.js';
 import type { GcPack, UnreadablePack } from './gc-packs.js';
 import { isDead, type Plan, type PlannedPack, planCollection } from './plan.js';
@@ -52,7 +53,7 @@ export interface GcReport {
   /** Condemned packs that turned out to be needed. */
   readonly reprieved: Tally;
   /** Condemned packs that sessions may rest on still. */
-  readonly waiting: Tally & { readonly sessions: number };
+  readonly waiting: Tally & { readonly sessions: number; readonly for: readonly LivingSession[] };
   readonly damaged: readonly UnreadablePack[];
 }
 
@@ -66,10 +67,12 @@ const LONGEST_BACKUP_MILLIS = 3 * 24 * 3600 * 1000;
  */
 export async function collectGarbage(store: Datastore, options: GcOptions): Promise<GcReport> {
   store.checkWritable();
-  const lock = await tryLock(store.fs, maintenanceLockPath(store.root), 'exclusive');
+  const lock = await tryLock(store.fs, maintenanceLockPath(store.root), 'exclusive', 'gc');
   if (lock === undefined) {
+    const holder = readHolder(maintenanceLockPath(store.root));
     throw new BusyError('gc-busy', 'another vmar is collecting garbage or repairing', {
       object: store.root,
+      ...(holder === undefined ? {} : { found: formatHolder(holder) }),
       advice: 'Run it again when that has ended.',
     });
   }
@@ -112,7 +115,7 @@ async function collect(store: Datastore, session: Session, options: GcOptions): 
     return {
       ...facts,
       ...{ deleted, rewritten, written, reprieved },
-      waiting: { ...tally(waiting), sessions: waiting.length === 0 ? 0 : fossils.awaited.size },
+      waiting: waitingFor(store.root, waiting, fossils.awaited),
       damaged: [...survey.packs.unreadable.values()],
     };
   } finally {
@@ -120,6 +123,11 @@ async function collect(store: Datastore, session: Session, options: GcOptions): 
     if (execution === undefined) await session.end();
     else await execution.end();
   }
+}
+
+function waitingFor(root: string, packs: readonly GcPack[], awaited: ReadonlySet<string>): GcReport['waiting'] {
+  const sessions = packs.length === 0 ? [] : [...awaited].map((id) => describeSession(root, id));
+  return { ...tally(packs), sessions: sessions.length, for: sessions };
 }
 
 async function youngSince(store: Datastore, session: Session): Promise<number> {

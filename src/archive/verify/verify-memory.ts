@@ -86,7 +86,6 @@ export class VerifyMemory {
   /** Every byte of a pack was read, from then on. Remembered durably now and then. */
   async packRead(packId: PackId, startMillis: number): Promise<void> {
     this.#read.set(packId, startMillis);
-    this.history.noteRead(packId, startMillis);
     this.#unsaved.add(packId);
     if (performance.now() < this.#nextSave || this.#saving !== undefined) return;
     await this.save();
@@ -129,6 +128,7 @@ export class VerifyMemory {
         return packs.values();
       });
     }
+    for (const packId of unsaved) this.history.noteRead(packId, this.#read.get(packId) ?? 0);
     if (this.#canSave) this.#canSave = await saveHistory(this.#store, this.#session, this.history, this.#scope);
     this.#stamp = stampOf(this.#store.root);
     const now = performance.now();
@@ -146,6 +146,7 @@ export class VerifyMemory {
 
   /** At the end, when it is known whom the damage touches: the damage list as it is to be, and the history. */
   async finish({ isAll }: FollowedScope): Promise<void> {
+    while (this.#saving !== undefined) await this.#saving;
     const now = Date.now();
     const found = this.#entries.packs();
     await this.#change((known) => {
@@ -164,6 +165,9 @@ export class VerifyMemory {
       }
       return packs.values();
     });
+    // What was found of them stands there now, with whom it touches.
+    this.#unsaved = new Set();
+    for (const [packId, millis] of this.#read) this.history.noteRead(packId, millis);
     await this.save();
   }
 

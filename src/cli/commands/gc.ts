@@ -2,10 +2,13 @@
 // vmar gc
 
 import { relative } from 'node:path';
+import { formatTime } from '../../../formats/vmar/names.js';
 import { collectGarbage, type GcReport, type PlannedStep, type Tally } from '../../archive/gc/collect.js';
 import { EXIT, type ExitStatus, UsageError } from '../../base/errors.js';
+import { formatHolder, isOfThisHost } from '../../store/lock-holder.js';
+import { abandonSession, type LivingSession } from '../../store/session.js';
 import type { Context } from '../context.js';
-import { counted, humanDuration, humanSize } from '../human.js';
+import { counted, humanDuration, humanSize, humanTime } from '../human.js';
 import { withStore } from '../open-store.js';
 import { parseWorkers } from '../parse-count.js';
 import { printable } from '../printable.js';
@@ -15,6 +18,7 @@ import { secondsSinceStart } from '../seconds.js';
 export interface GcFlags {
   readonly dryRun?: boolean;
   readonly maxUnused?: string;
+  readonly abandonSession?: readonly string[];
   readonly workers?: string;
 }
 
@@ -26,6 +30,10 @@ export async function run(context: Context, _args: undefined, flags: GcFlags): P
   const progress = new Progress(context.output, 'collecting');
   try {
     return await withStore(context, async (store) => {
+      for (const id of flags.abandonSession ?? []) {
+        const { holder } = await abandonSession(store, id);
+        context.log.warn(`session ${id} was declared dead${holder === undefined ? '' : `: ${formatHolder(holder)}`}`);
+      }
       const options = {
         ...{ mostUnused, isDryRun, ...workers, signal: stop.signal },
         onMore: (bytes: number) => progress.addTotal(bytes),
@@ -81,7 +89,15 @@ function document(report: GcReport, isDryRun: boolean) {
   const damaged = report.damaged.map(({ file, problem }) => ({ file, problem }));
   const facts = { backups, packs, liveChunks, liveBytes, missingChunks };
   const done = isDryRun ? {} : { deleted, rewritten, written, reprieved };
-  return { dryRun: isDryRun, ...facts, plan, ...done, waiting, damaged, seconds: secondsSinceStart() };
+  return {
+    dryRun: isDryRun,
+    ...facts,
+    plan,
+    ...done,
+    waiting: waitingDocument(waiting),
+    damaged,
+    seconds: secondsSinceStart(),
+  };
 }
 
 function planText({ plan, packs, backups }: GcReport): string {
@@ -118,5 +134,27 @@ function doneText({ deleted, rewritten, written, waiting, backups, packs }: GcRe
   const head = `${parts.join('; ')}; ${counted(backups, 'backup')}, ${counted(packs.packs, 'pack')} looked at in ${humanDuration(secondsSinceStart())}`;
   if (waiting.packs === 0) return head;
   const who = counted(waiting.sessions, 'command');
-  return `${head}\n${whatOf(waiting)} can be deleted when ${who} now at work ${waiting.sessions === 1 ? 'has' : 'have'} ended: by the next gc`;
+  const when = `${whatOf(waiting)} can be deleted when ${who} now at work ${waiting.sessions === 1 ? 'has' : 'have'} ended: by the next gc`;
+  const foreign = waiting.for.some(({ holder }) => holder !== undefined && !isOfThisHost(holder));
+  const advice = foreign
+    ? ['  If such a machine is gone for good: vmar gc --abandon-session ID (see docs/LOCKING.md)']
+    : [];
+  return [head, when, ...waiting.for.slice(0, SHOWN).map(sessionText), ...advice].join('\n');
+}
+
+function sessionText({ id, holder, sinceMillis }: LivingSession): string {
+  const since = sinceMillis === undefined ? '' : `, since ${humanTime(sinceMillis / 1000)}`;
+  const who = holder === undefined ? 'unknown' : `${holder.doing} on ${printable(holder.host)}, process ${holder.pid}`;
+  return `  session ${id}: ${who}${since}`;
+}
+
+function waitingDocument({ packs, bytes, sessions, for: living }: GcReport['waiting']) {
+  return {
+    ...{ packs, bytes, sessions },
+    for: living.map(({ id, holder, sinceMillis }) => ({
+      session: id,
+      ...(sinceMillis === undefined ? {} : { since: formatTime(Math.floor(sinceMillis / 1000)) }),
+      ...(holder === undefined ? {} : { doing: holder.doing, host: holder.host, pid: holder.pid }),
+    })),
+  };
 }
