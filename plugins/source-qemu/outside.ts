@@ -36,7 +36,8 @@ async function known<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer;
   } catch (error) {
-    if (error instanceof FailedError && error.code === 'qmp-command-failed') return undefined;
+    // To know of it is worth no backup.
+    if (error instanceof FailedError && /^qmp-(command-failed|bad-answer)$/.test(error.code)) return undefined;
     throw error;
   }
 }
