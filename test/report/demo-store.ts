@@ -199,7 +199,7 @@ export async function makeDemo(options: DemoOptions): Promise<Demo> {
       }
       await writeReport(store, newReportPath(root, startedMillis), reportOf(startedMillis, done));
     }
-    await noteVerified(store, nowMillis - 2 * DAY_MILLIS, isTroubled ? 3 : 0);
+    await noteVerified(store, nowMillis - (isTroubled ? 2 * DAY_MILLIS : 600_000), isTroubled);
     if (isTroubled) await damageOne(root, nightMillis(nights - 6));
   } finally {
     await machine.close();
@@ -234,13 +234,13 @@ function reportOf(startedMillis: number, guests: readonly JobGuest[]): JobReport
   };
 }
 
-/** As after a verify of all that was there, but for the last nights. */
-async function noteVerified(store: Datastore, millis: number, lastUnverified: number): Promise<void> {
+/** As after a verify of all that was there then. */
+async function noteVerified(store: Datastore, millis: number, isPartial: boolean): Promise<void> {
   const session = await store.beginSession('maintenance');
   const { entries } = await listManifests(store.root);
   const packs = new Set(await store.listPackIds());
   const history = VerifyHistory.empty();
-  const known = lastUnverified === 0 ? entries : entries.filter(({ ref }) => ref.timeSeconds * 1000 < millis);
+  const known = isPartial ? entries.filter(({ ref }) => ref.timeSeconds * 1000 < millis) : entries;
   for (const pack of packs) history.noteRead(pack, millis);
   for (const { digest } of known) history.noteFollowed(digest, millis);
   const backups = entries.map(({ ref, digest }) => ({ backup: formatBackupId(ref), digest }));

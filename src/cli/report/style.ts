@@ -6,7 +6,7 @@ export const STYLE = `
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --line: #dfe3e8; --text: #1b2430; --soft: #566172;
-  --good: #14743a; --good-back: #e3f4e8; --good-cell: #3f9d63; --bad: #b3261e; --bad-back: #fdeceb; --bad-cell: #c9372c;
+  --good: #14743a; --good-back: #e3f4e8; --good-cell: #2c7f4a; --bad: #b3261e; --bad-back: #fdeceb; --bad-cell: #c9372c;
   --warn: #8a5300; --warn-back: #fdf1dd; --none-cell: #e6e9ee; --none-text: #5d6878; --on-cell: #ffffff;
   --ink: #1f6f9f; --ink-fill: #cfe3ef; --track: #edf0f3;
   --heat-1: #bcdcec; --heat-2: #7fb9d8; --heat-3: #3f8fbd; --heat-4: #1c6391; --heat-5: #0c3453;
@@ -61,9 +61,9 @@ caption { text-align: left; color: var(--soft); font-size: 13px; padding-bottom:
 th { text-align: left; font-weight: 600; font-size: 13px; color: var(--soft); vertical-align: bottom; }
 th, td { padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 tbody tr:last-child > * { border-bottom: 0; }
-th[scope="row"] { color: var(--text); font-size: 15px; min-width: 104px; }
+th[scope="row"] { color: var(--text); font-size: 15px; min-width: 140px; }
 td { white-space: nowrap; }
-td.wide { white-space: normal; width: 40%; }
+td.wide { white-space: normal; width: 34%; }
 th:last-child, td:last-child { padding-right: 0; }
 .sub { display: block; color: var(--soft); font-size: 13px; font-weight: 400; }
 .state { display: inline-flex; gap: 6px; align-items: baseline; font-weight: 600; white-space: nowrap; }
