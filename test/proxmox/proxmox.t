@@ -153,6 +153,46 @@ subtest 'a bitmap that cannot be relied on is not' => sub {
     restored_as($nights[6], 'and the backup is whole');
 };
 
+subtest 'a full night that fails begins no bitmap that counts' => sub {
+    $plugin->free_image('nightly', $scfg, name_of((pop @nights)->{volid}));
+    my $failed = night(spoil => 1);
+    is_deeply([$failed->{asked}, $failed->{error}], ['new', "the host failed\n"], 'it fails');
+    $guest->write([74 * $CLUSTER, 512, 8]);
+    push @nights, night();
+    is($nights[6]->{asked}, 'new', 'the next asks for a new one');
+    restored_as($nights[6], 'and is whole');
+};
+
+subtest 'jobs of two guests at once' => sub {
+    mkdir "$dir/other";
+    my $other = Proxmox::Guest->start("$dir/other", $SIZE);
+    $other->write([0, 3 * $CLUSTER, 33]);
+    my $both = sub {
+        my $start = shift;
+        my $child = fork() // die;
+        if (!$child) {
+            my $result = Proxmox::Host->new(plugin => $plugin, scfg => $scfg, storeid => 'nightly')
+                ->vzdump($other, vmid => 300, start => $start);
+            spew("$dir/out/at-once", "$result->{asked} $result->{error}");
+            POSIX::_exit(0);
+        }
+        my $night = night();
+        waitpid $child, 0;
+        return ($night, slurp("$dir/out/at-once"));
+    };
+    my ($night, $told) = $both->($clock);
+    is($night->{error}, '', 'one comes off') or diag $host->log_text;
+    is($told, 'new ', 'the other too');
+    restored_as($night, 'and is itself');
+    is(scalar @{ volumes(300) }, 1, 'each has its own');
+    $host->restore(volumes(300)->[0]->{volid}, "$dir/out");
+    my $content = slurp("$dir/out/drive-scsi0.raw");
+    ok(substr($content, 0, 3 * $CLUSTER) eq chr(33) x (3 * $CLUSTER) && substr($content, 3 * $CLUSTER) !~ /[^\0]/, 'the other reads back');
+    $plugin->free_image('nightly', $scfg, name_of(volumes(300)->[0]->{volid}));
+    $plugin->free_image('nightly', $scfg, name_of($night->{volid}));
+    $other->stop;
+};
+
 subtest 'two jobs in one second, and no export' => sub {
     $clock -= 86400;
     push @nights, night();

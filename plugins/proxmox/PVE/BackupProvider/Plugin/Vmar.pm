@@ -85,9 +85,24 @@ sub backup_vm_query_incremental {
     return \%modes;
 }
 
+# A bitmap that begins anew follows no backup before this one has succeeded: should this one fail, it must not be taken for
+# what follows the backup before.
+sub _keep_reused {
+    my ($self, $vmid, $volumes) = @_;
+    my $record = Vmar::Record->new($self->{storeid}, $vmid);
+    my $known = $record->read or return;
+    my %kept = map { $_ => $known->{disks}->{$_} }
+        grep { ($volumes->{$_}->{'bitmap-mode'} // '') eq 'reuse' && defined $known->{disks}->{$_} } keys %$volumes;
+    return if keys %kept == keys %{ $known->{disks} };
+    if (%kept) { $record->write({ %$known, disks => \%kept }) }
+    else { $record->forget }
+    return;
+}
+
 sub backup_vm {
     my ($self, $vmid, $guest_config, $volumes, $info) = @_;
     my $job = $self->{job};
+    $self->_keep_reused($vmid, $volumes);
     my $configs = File::Temp->newdir('vmar-' . 'X' x 8, TMPDIR => 1);
     my @words = ('backup', $self->_id($job->{archive}), '--time', epoch_of($job->{archive}), '--discard-source');
     $words[1] =~ s{/[^/]+\z}{};
