@@ -194,3 +194,17 @@ describe('disks of any length', () => {
     }
   });
 });
+
+describe('every .vma that these commands wrote', () => {
+  const PYTHON = '/usr/bin/python3';
+
+  it.skipIf(!haveTool(PYTHON, 'the strict second reader of .vma'))('keeps to all that the real writer does', () => {
+    const script = fileURLToPath(new URL('../golden/second-vma.py', import.meta.url));
+    const names = readdirSync(bench.directory, { recursive: true, encoding: 'utf8' });
+    const written = names.filter((name) => /^(single|whole|first|second|raw\/.*|new\/.*)\.vma$/.test(name));
+    expect(written.length).toBeGreaterThanOrEqual(6);
+    const files = written.map((name) => bench.path(name));
+    const { status, stderr } = spawnSync(PYTHON, ['-B', script, 'strict', ...files], { encoding: 'utf8' });
+    expect(`${status} ${stderr}`).toBe('0 ');
+  });
+});

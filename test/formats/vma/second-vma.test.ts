@@ -11,7 +11,7 @@ import { VmaWriter } from '#vmar/formats/vma/writer.js';
 import { seededRandom } from '../../base/random.js';
 import { haveTool, scratchDirectory } from '../../base/scratch.js';
 import { extract } from './extracted.js';
-import { extentOffsets } from './forge.js';
+import { extentOffsets, sealExtent, sealHeader } from './forge.js';
 import { readSample, SAMPLE_FACTS } from './sample.js';
 
 const SCRIPT = fileURLToPath(new URL('../../golden/second-vma.py', import.meta.url));
@@ -99,6 +99,61 @@ describe.runIf(haveTool(PYTHON, 'the second reader and writer of .vma'))(`the se
     ]);
     for (const { id, content } of disks) {
       expect(content.equals(contents.get(id)!.subarray(0, content.byteLength))).toBe(true);
+    }
+  });
+
+  it('finds nothing amiss in what the real tool wrote, nor in what we write', () => {
+    const many = Array.from({ length: 254 }, (_, at) => ({
+      id: at + 1,
+      name: `d${at}`,
+      content: content(at * 600 + 1),
+    }));
+    for (const [index, disks] of [DISKS, many].entries()) {
+      const devices = disks.map(({ id, name, content }) => ({ id, name, sizeBytes: content.byteLength }));
+      const configs = [{ name: 'qemu-server.conf', content: Buffer.from('cores: 2\n') }];
+      const writer = new VmaWriter({ uuid: random.bytes(16), timeSeconds: 1, configs, devices });
+      const parts = [writer.header()];
+      for (const { id, content } of disks) {
+        for (let at = 0; at < content.byteLength; at += CLUSTER) {
+          parts.push(...writer.cluster(id, at / CLUSTER, content.subarray(at, at + CLUSTER)));
+        }
+      }
+      writeFileSync(join(scratch, `strict-${index}.vma`), Buffer.concat([...parts, ...writer.end()]));
+    }
+    writeFileSync(join(scratch, 'strict-real.vma'), readSample());
+    const files = ['strict-0', 'strict-1', 'strict-real'].map((name) => join(scratch, `${name}.vma`));
+    expect(run('strict', ...files)).toEqual({ status: 0, stderr: '' });
+  });
+
+  it('is strict: it finds what only careless writers do', () => {
+    const sample = Buffer.from(readSample());
+    const [first, second] = extentOffsets(sample) as [number, number];
+    const header = (change: (bytes: Buffer) => void) => {
+      const copy = Buffer.from(sample);
+      change(copy);
+      return sealHeader(copy);
+    };
+    const extent = (change: (bytes: Buffer) => void) => {
+      const copy = Buffer.from(sample);
+      change(copy);
+      return sealExtent(copy, first);
+    };
+    const careless = {
+      'reserved bytes': header((bytes) => bytes.writeUInt8(1, 100)),
+      'reserved bytes of a device': header((bytes) => bytes.writeUInt8(1, 4128 + 20)),
+      'padding of the blob buffer': header((bytes) => bytes.writeUInt8(1, 12799)),
+      entry: extent((bytes) => bytes.writeUInt8(1, first + 42)),
+      'a block of zeros is left out': (() => {
+        const copy = Buffer.from(sample);
+        return copy.fill(0, first + 512, first + 512 + 4096);
+      })(),
+      'every cluster': sample.subarray(0, second),
+    };
+    for (const [what, bytes] of Object.entries(careless)) {
+      const file = join(scratch, 'careless.vma');
+      writeFileSync(file, bytes);
+      const { status, stderr } = run('strict', file);
+      expect(`${status} ${stderr}`, what).toContain(`3 Damage: ${file}: ${what}`);
     }
   });
 
