@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What may stand in a job, by its kind, and what it becomes.
 
-import * as z from 'zod';
+import type * as z from 'zod';
 import {
   type DrillOptions,
   type GcOptions,
@@ -14,8 +14,10 @@ import {
 } from './config.js';
 import { guestName, hooksSchema, notifySchema, partName, retrySchema } from './config-schema.js';
 import {
+  absolutePath,
   byLook,
   count,
+  diskName,
   listOf,
   mapOf,
   namesTo,
@@ -100,7 +102,16 @@ const MAPS = {
     ...base,
     datastore: partName,
     guests: guests.optional(),
-    drill: namesTo('a map of options of `vmar drill`', z.string()).optional(),
+    fsck: yesOrNo.optional(),
+    boot: yesOrNo.optional(),
+    until: text.optional(),
+    memory: size.optional(),
+    cpus: count(1, 64).optional(),
+    bus: text.optional(),
+    firmware: absolutePath.optional(),
+    'allow-mount': yesOrNo.optional(),
+    disks: listOf('a list of disks', diskName).optional(),
+    'work-dir': absolutePath.optional(),
   }),
 } as const;
 
@@ -129,9 +140,11 @@ export function jobSchema(kind: JobKind, defaults: JobDefaults): z.ZodType<reado
         return [{ ...baseOf(given, defaults), kind, from, to, minFreeBytes, ...namedGuests(given) }];
       });
     case 'drill':
-      return MAPS.drill.transform((given) => {
-        const { datastore, drill = {} } = given;
-        return [{ ...baseOf(given, defaults), kind, datastore, drill: drillOptions(drill), ...namedGuests(given) }];
+      return MAPS.drill.transform((given, context) => {
+        const problem = drillProblem(given);
+        if (problem !== undefined) context.addIssue({ code: 'custom', ...problem });
+        const { datastore } = given;
+        return [{ ...baseOf(given, defaults), kind, datastore, drill: drillOptions(given), ...namedGuests(given) }];
       });
   }
 }
@@ -203,6 +216,29 @@ function gcOf(given: { readonly gc?: GcOptions | undefined }): { gc?: GcOptions 
   return given.gc === undefined ? {} : { gc: given.gc };
 }
 
-function drillOptions(given: Readonly<Record<string, string>>): DrillOptions {
-  return new Map(Object.entries(given).map(([name, value]) => [name, value === 'true' ? true : value] as const));
+type DrillMap = z.output<typeof MAPS.drill>;
+
+const BOOT_ONLY = ['until', 'memory', 'cpus', 'bus', 'firmware'] as const;
+
+function drillProblem(given: DrillMap): { readonly message: string; readonly path?: string[] } | undefined {
+  const isBoot = given.boot === true;
+  if (isBoot === (given.fsck === true)) return { message: 'either fsck: true, or boot: true with until' };
+  if (isBoot && given.until === undefined) return { message: 'until: what must come up on the console' };
+  const stray = isBoot ? undefined : BOOT_ONLY.find((key) => given[key] !== undefined);
+  if (stray !== undefined) return { message: 'this only beside boot: true', path: [stray] };
+  if (!isBoot || given['allow-mount'] === undefined) return undefined;
+  return { message: 'this only beside fsck: true', path: ['allow-mount'] };
+}
+
+function drillOptions(given: DrillMap): DrillOptions {
+  const { until = '', memory, cpus, bus, firmware, disks = [], 'work-dir': workDirectory } = given;
+  const boot = {
+    ...{ kind: 'boot' as const, until },
+    ...(memory === undefined ? {} : { memoryBytes: memory }),
+    ...(cpus === undefined ? {} : { processors: cpus }),
+    ...(bus === undefined ? {} : { bus }),
+    ...(firmware === undefined ? {} : { firmware }),
+  };
+  const how = given.boot === true ? boot : { kind: 'fsck' as const, allowMount: given['allow-mount'] === true };
+  return { how, disks, ...(workDirectory === undefined ? {} : { workDirectory }) };
 }

@@ -155,8 +155,22 @@ export interface DrillJobConfig extends JobBase {
   readonly drill: DrillOptions;
 }
 
-/** Flags of `vmar drill`, by name without the dashes, as given. */
-export type DrillOptions = ReadonlyMap<string, string | true>;
+/** As `vmar drill` takes them. */
+export interface DrillOptions {
+  readonly how: { readonly kind: 'fsck'; readonly allowMount: boolean } | ({ readonly kind: 'boot' } & BootOptions);
+  /** Empty: all. */
+  readonly disks: readonly string[];
+  readonly workDirectory?: string;
+}
+
+export interface BootOptions {
+  /** What must come up on the console. */
+  readonly until: string;
+  readonly memoryBytes?: number;
+  readonly processors?: number;
+  readonly bus?: string;
+  readonly firmware?: string;
+}
 
 /** How often and when something that failed is tried again. */
 export interface RetryConfig {

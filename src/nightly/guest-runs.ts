@@ -109,7 +109,7 @@ export class GuestRuns {
     const { host, job, datastorePath, onEvent, onWarning } = this.#options;
     return await runChild({
       ...{ program: host.program, datastore: datastorePath, words, signal: host.signal },
-      ...(job.timeoutMillis === undefined ? {} : { timeoutMillis: job.timeoutMillis }),
+      ...timeoutOf(job),
       onLine: (text) => {
         const at = text.indexOf(WARNING);
         if (at < 0) onEvent({ event: 'says', guest, text });
@@ -155,6 +155,14 @@ export class GuestRuns {
     const finishedMillis = this.#options.host.clock.nowMillis();
     return { guest: work.guest, backup, attempts, startedMillis, finishedMillis, ...counts, ...ending };
   }
+}
+
+/** A drill keeps to its time itself, and tells how far it came. */
+const DRILL_GRACE_MILLIS = 60_000;
+
+function timeoutOf({ kind, timeoutMillis }: JobConfig): { readonly timeoutMillis?: number } {
+  if (timeoutMillis === undefined) return {};
+  return { timeoutMillis: kind === 'drill' ? timeoutMillis + DRILL_GRACE_MILLIS : timeoutMillis };
 }
 
 function earlier(least: Turn | undefined, turn: Turn): Turn {

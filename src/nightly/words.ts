@@ -5,6 +5,7 @@ import { KEEP_RULES } from '../store/prune-periods.js';
 import type { Keep } from '../store/prune-plan.js';
 import type {
   BackupJobConfig,
+  BootOptions,
   CopyJobConfig,
   DrillJobConfig,
   GcOptions,
@@ -77,10 +78,24 @@ export function copyWords({ minFreeBytes }: CopyJobConfig, toPath: string, guest
   ];
 }
 
-export function drillWords({ drill }: DrillJobConfig, guest: string): string[] {
+export function drillWords({ drill, timeoutMillis }: DrillJobConfig, guest: string): string[] {
+  const { how, disks, workDirectory } = drill;
   return [
-    'drill',
-    guest,
-    ...[...drill].flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, value])),
+    // The job keeps one itself.
+    ...['drill', guest, '--no-report'],
+    ...(how.kind === 'boot' ? bootWords(how) : ['--fsck', ...(how.allowMount ? ['--allow-mount'] : [])]),
+    ...disks.flatMap((name) => ['--disk', name]),
+    ...(workDirectory === undefined ? [] : ['--work-dir', workDirectory]),
+    ...(timeoutMillis === undefined ? [] : ['--timeout', seconds(timeoutMillis)]),
+  ];
+}
+
+function bootWords({ until, memoryBytes, processors, bus, firmware }: BootOptions): string[] {
+  return [
+    ...['--boot', '--until', until],
+    ...(memoryBytes === undefined ? [] : ['--memory', String(memoryBytes)]),
+    ...(processors === undefined ? [] : ['--cpus', String(processors)]),
+    ...(bus === undefined ? [] : ['--bus', bus]),
+    ...(firmware === undefined ? [] : ['--firmware', firmware]),
   ];
 }

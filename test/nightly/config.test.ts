@@ -247,6 +247,11 @@ describe('what is wrong is told with line, column, what was found and what expec
     ],
     ['nothing', '', ['1:1 : is missing: expected a map with datastores, guests and jobs']],
     [
+      'a drill of no kind',
+      `${HEAD}jobs:\n  n: {kind: drill, datastore: main}\n`,
+      ['4:3 jobs.n: expected either fsck: true, or boot: true with until, found a map'],
+    ],
+    [
       'several at once',
       `${HEAD}jobs:\n  n: {kind: gc, datastor: main, retry: {attempts: 0}}\n`,
       [

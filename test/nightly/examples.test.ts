@@ -13,7 +13,7 @@ describe('docs/JOBS.md', () => {
   it('has examples of every kind of job', () => {
     expect(examples.length).toBeGreaterThanOrEqual(3);
     const kinds = examples.flatMap((text) => [...parseConfig(text, 'x').jobs.values()].map(({ kind }) => kind));
-    expect([...new Set(kinds)].sort()).toEqual(['backup', 'copy', 'gc', 'prune', 'verify']);
+    expect([...new Set(kinds)].sort()).toEqual(['backup', 'copy', 'drill', 'gc', 'prune', 'verify']);
   });
 
   it.each(examples)('example %# is right, and its jobs run some time', (text) => {
