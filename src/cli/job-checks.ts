@@ -66,7 +66,9 @@ async function jobProblems(job: JobConfig, config: NightlyConfig): Promise<reado
 async function backupProblems(job: BackupJobConfig, config: NightlyConfig): Promise<readonly string[]> {
   const messages: string[] = [];
   const problem = await problemOf(async () => {
-    for (const guest of findJobGuests(config.guests.values(), job.guests)) {
+    const { guests, missing } = findJobGuests(config.guests.values(), job.guests);
+    for (const { name, error } of missing) messages.push(`${name}: ${error.message}`);
+    for (const guest of guests) {
       const message = await problemOf(() => understood(backupWords(job, guest)));
       if (message !== undefined) messages.push(`${guest.name}: ${message}`);
     }

@@ -16,6 +16,8 @@ export interface GuestWork {
   readonly guest: string;
   /** Of vmar. */
   readonly words: readonly string[];
+  /** Why it cannot even be begun with. */
+  readonly refusal?: Ending;
 }
 
 export interface GuestRunsOptions {
@@ -82,7 +84,7 @@ export class GuestRuns {
     const { guest } = turn.work;
     const isFirst = turn.attempts === 0;
     if (isFirst) turn.startedMillis = host.clock.nowMillis();
-    const refusal = host.signal.aborted ? INTERRUPTED : await before();
+    const refusal = host.signal.aborted ? INTERRUPTED : (turn.work.refusal ?? (await before()));
     if (refusal !== undefined) {
       // Hooks come in pairs.
       if (isFirst) this.#end(turn, refusal);

@@ -8,21 +8,30 @@ import { compareGuests, parseGuest } from '../store/backup-id.js';
 import type { GuestChoice, GuestConfig, GuestSource } from './config.js';
 import { choosesGuest, fillPattern, matchPattern } from './guest-patterns.js';
 
+export interface JobGuests {
+  /** In the order of lists. */
+  readonly guests: readonly GuestConfig[];
+  /** Names and patterns that fit no guest that is there now, and why. */
+  readonly missing: readonly { readonly name: string; readonly error: FailedError }[];
+}
+
 /**
- * The guests that the choice names, in the order of lists. Those of the file come before those that patterns find.
- * @throws FailedError if there is none, or none of a name, or a directory cannot be looked into
+ * The guests that the choice names. Those of the file come before those that patterns find.
+ * @throws FailedError if there is none at all, or a directory cannot be looked into
  */
-export function findJobGuests(guests: Iterable<GuestConfig>, { include, exclude }: GuestChoice): GuestConfig[] {
-  const all = allGuests(guests);
-  for (const pattern of include) {
-    if (![...all.keys()].some((name) => choosesGuest(pattern, name))) throw noGuest(pattern, guests);
-  }
-  const chosen = [...all.values()].filter(({ name }) => {
+export function findJobGuests(configured: Iterable<GuestConfig>, { include, exclude }: GuestChoice): JobGuests {
+  const known = [...configured];
+  const all = [...allGuests(known).values()];
+  const guests = all.filter(({ name }) => {
     const isOf = (patterns: readonly string[]): boolean => patterns.some((pattern) => choosesGuest(pattern, name));
     return isOf(include) && !isOf(exclude);
   });
-  if (chosen.length === 0) throw noGuest(include.join(', '), guests);
-  return chosen.sort((a, b) => compareNames(a.name, b.name));
+  if (guests.length === 0) throw noGuest(include.join(', '), known);
+  const missing = include.filter((pattern) => !all.some(({ name }) => choosesGuest(pattern, name)));
+  return {
+    guests: guests.sort((a, b) => compareNames(a.name, b.name)),
+    missing: missing.map((name) => ({ name, error: noGuest(name, known) })),
+  };
 }
 
 function compareNames(a: string, b: string): number {
@@ -31,8 +40,8 @@ function compareNames(a: string, b: string): number {
 }
 
 /** A job that backs up nothing, night after night, must not look like one that works. */
-function noGuest(pattern: string, guests: Iterable<GuestConfig>): FailedError {
-  const sockets = [...guests].flatMap(({ isPattern, source }) =>
+function noGuest(pattern: string, guests: readonly GuestConfig[]): FailedError {
+  const sockets = guests.flatMap(({ isPattern, source }) =>
     isPattern && source.kind === 'qmp' ? [source.socket] : [],
   );
   return new FailedError('no-guests', 'there is no guest to back up', {
@@ -42,7 +51,7 @@ function noGuest(pattern: string, guests: Iterable<GuestConfig>): FailedError {
   });
 }
 
-function allGuests(guests: Iterable<GuestConfig>): Map<string, GuestConfig> {
+function allGuests(guests: readonly GuestConfig[]): Map<string, GuestConfig> {
   const all = new Map<string, GuestConfig>();
   const patterns: GuestConfig[] = [];
   for (const guest of guests) {

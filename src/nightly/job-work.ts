@@ -69,9 +69,12 @@ export async function doWork(job: JobConfig, done: WorkDone, options: WorkOption
 
 async function backUp(job: BackupJobConfig, done: WorkDone, options: WorkOptions, steps: StepsOptions): Promise<void> {
   const { host, store } = options;
-  const guests = findJobGuests(host.config.guests.values(), job.guests);
+  const { guests, missing } = findJobGuests(host.config.guests.values(), job.guests);
   const leastBytes = leastFree(job, host);
-  const works = guests.map((guest) => ({ guest: guest.name, words: backupWords(job, guest, leastBytes) }));
+  const works: GuestWork[] = [
+    ...missing.map(({ name, error }) => ({ guest: name, words: [], refusal: endingOf(error) })),
+    ...guests.map((guest) => ({ guest: guest.name, words: backupWords(job, guest, leastBytes) })),
+  ];
   await runGuests(job, works, job.parallel, done, options);
   const { retention, gc } = job;
   if (retention !== undefined) {
