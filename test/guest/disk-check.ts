@@ -20,10 +20,10 @@ export function checkFileSystems(files: DiskFiles, left: 'clean' | 'crashed'): v
 }
 
 /** What a file holds. */
-export function readGuestFile(image: string, path: string): string {
+export function readGuestFile(image: string, path: string): Buffer {
   const { stdout, text } = tool('debugfs', ['-R', `cat ${path}`, image]);
   if (/File not found/.test(text)) throw new Error(`no ${path} in ${image}`);
-  return stdout.toString();
+  return stdout;
 }
 
 /**
@@ -40,8 +40,8 @@ export function checkLedger(files: DiskFiles, least: number, most = Number.MAX_S
 }
 
 /** 1, 2, 3 … to the last. A line that was being written counts as not there. */
-function numbers(text: string): number {
-  const lines = text.split('\n');
+function numbers(file: Buffer): number {
+  const lines = file.toString().split('\n');
   lines.pop();
   const wrong = lines.findIndex((line, at) => line !== String(at + 1));
   if (wrong !== -1) throw new Error(`line ${wrong + 1} of the ledger is ${JSON.stringify(lines[wrong])}`);

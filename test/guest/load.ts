@@ -14,17 +14,23 @@ export interface Felt {
   readonly mostMillis: number;
 }
 
+/** Shortly after it was written, each block is read back and compared. */
+const COMPARING = '--verify=crc32c --verify_backlog=64 --verify_fatal=1';
+
 const FIO = [
   ...['fio', '--name=load', '--filename=/data/load', '--size=32M', '--rw=randwrite', '--bs=4k', '--direct=1'],
   ...['--thread', '--ioengine=libaio', '--iodepth=4', '--randrepeat=0', '--time_based', '--runtime=3600'],
   ...['--output-format=json', '--output=/tmp/load.json'],
 ].join(' ');
 
-/** Writes at random until `end`. */
-export async function startWriting(console: SerialConsole): Promise<{ end(): Promise<Felt> }> {
+/** Writes at random until `end`, which fails if a write failed, or what was compared was wrong. */
+export async function startWriting(
+  console: SerialConsole,
+  { compare = false }: { readonly compare?: boolean } = {},
+): Promise<{ end(): Promise<Felt> }> {
   // The file is laid out first: only then do writes count.
   await console.do(`[ -e /data/load ] || ${FIO} --runtime=1 >/dev/null`);
-  await console.do(`${FIO} >/dev/null 2>/tmp/load.err & load=$!; sleep 2; kill -0 $load`);
+  await console.do(`${FIO} ${compare ? COMPARING : ''} >/dev/null 2>/tmp/load.err & load=$!; sleep 2; kill -0 $load`);
   return {
     end: async () => {
       await console.do('kill -INT $load; wait $load; [ ! -s /tmp/load.err ] || { cat /tmp/load.err; false; }');
