@@ -24,6 +24,7 @@ export class RunDirectory {
   readonly path: string;
   readonly #lock: FileHandle;
   readonly #owner: Owner | undefined;
+  readonly #fleeces: FileHandle[] = [];
 
   private constructor(path: string, lock: FileHandle, owner: Owner | undefined) {
     this.path = path;
@@ -69,21 +70,18 @@ export class RunDirectory {
     return join(this.path, 'nbd');
   }
 
-  /** A sparse file of that length. */
-  async makeFleece(disk: number, lengthBytes: number): Promise<string> {
+  /** A sparse file of that length. Its descriptor lasts as long as this does. */
+  async makeFleece(disk: number, lengthBytes: number): Promise<{ readonly path: string; readonly fd: number }> {
     const path = join(this.path, `fleece${disk}`);
     try {
       const file = await open(path, 'wx', 0o600);
-      try {
-        // A little first: where there are no holes, the whole would be written full of zeros, for minutes.
-        await file.truncate(Math.min(lengthBytes, PROBE_BYTES));
-        if ((await file.stat()).blocks * 512 > PROBE_BYTES / 2) throw notSparse(this.path);
-        await file.truncate(lengthBytes);
-      } finally {
-        await file.close();
-      }
+      this.#fleeces.push(file);
+      // A little first: where there are no holes, the whole would be written full of zeros, for minutes.
+      await file.truncate(Math.min(lengthBytes, PROBE_BYTES));
+      if ((await file.stat()).blocks * 512 > PROBE_BYTES / 2) throw notSparse(this.path);
+      await file.truncate(lengthBytes);
       await this.#give(path);
-      return path;
+      return { path, fd: file.fd };
     } catch (error) {
       throw unusable(this.path, error);
     }
@@ -95,6 +93,7 @@ export class RunDirectory {
 
   /** The files go, the lock last. */
   async remove(): Promise<void> {
+    for (const file of this.#fleeces.splice(0)) await file.close();
     // NFS and FUSE keep a file that is open under another name: the directory goes when the lock is closed.
     await removeFiles(this.path).catch(() => {});
     await this.#lock.close();

@@ -23,6 +23,7 @@ import type {
 import { type BitmapPlan, beginBitmaps, type DiskBitmaps, endBitmaps, planBitmaps, stopOldBitmaps } from './bitmaps.js';
 import type { FoundDisk } from './find-disks.js';
 import { notPossible } from './fitness.js';
+import { GranuleDevice, isSnapshotSound } from './granule-device.js';
 import { insertionSteps } from './insertion.js';
 import { RUN_NODE, RunNames } from './names.js';
 import { type Owner, ownerOf, RunDirectory } from './run-directory.js';
@@ -61,6 +62,8 @@ class Snapshot {
   readonly #wish: SnapshotWish;
   readonly #names: RunNames;
   #directory: RunDirectory | undefined;
+  /** Descriptors of the fleecing files, where they are needed to read the snapshot right. */
+  #fleeces: readonly number[] | undefined;
   /** We are the run that RUN_NODE stands for: what is there is ours to take away. */
   #isInside = false;
   #hasServer = false;
@@ -91,13 +94,16 @@ class Snapshot {
     const owner = await this.#owner();
     this.#directory = await RunDirectory.make(this.#options.fleeceDirectory, this.#names.directory, owner);
     await this.#enter(monitor, this.#directory.lockPath);
-    for (const at of this.#disks.keys()) await this.#makeFilter(monitor, this.#directory, at);
+    const fleeces: number[] = [];
+    for (const at of this.#disks.keys()) fleeces.push(await this.#makeFilter(monitor, this.#directory, at));
+    if (!isSnapshotSound(await monitor.execute('query-version', {}))) this.#fleeces = fleeces;
     return await this.#beginBitmaps(monitor);
   }
 
-  async #makeFilter(monitor: Monitor, directory: RunDirectory, at: number): Promise<void> {
+  /** Gives a descriptor of its fleecing file. */
+  async #makeFilter(monitor: Monitor, directory: RunDirectory, at: number): Promise<number> {
     const { name, node, sizeBytes } = this.#disks[at]!;
-    const filename = await directory.makeFleece(at, sizeBytes);
+    const { path: filename, fd } = await directory.makeFleece(at, sizeBytes);
     const fleece = this.#names.of('fleece', at);
     await monitor.execute('blockdev-add', { driver: 'file', 'node-name': fleece, filename, discard: 'unmap' });
     try {
@@ -114,6 +120,7 @@ class Snapshot {
       if (!(error instanceof FailedError && error.code === 'qmp-command-failed')) throw error;
       throw notPossible(monitor.name, name, `${error.message} (driver ${node.driver})`);
     }
+    return fd;
   }
 
   async #beginBitmaps(monitor: Monitor): Promise<readonly BitmapPlan[]> {
@@ -210,9 +217,11 @@ class Snapshot {
     this.#devices.push(device);
     if (device.lengthBytes !== sizeBytes) throw resized(name, sizeBytes, device.lengthBytes);
     const fullReason = plan?.disk.fullReason;
+    const fleece = this.#fleeces?.[at];
+    const readable = fleece === undefined ? device : new GranuleDevice(device, fleece);
     return {
       ...{ name, sizeBytes },
-      device: new SnapshotDevice(device, this.#need.path),
+      device: new SnapshotDevice(readable, this.#need.path),
       ...(bitmap === undefined ? {} : { changes: (offset, length) => device.dirtyStatus(offset, length) }),
       ...(fullReason === undefined ? {} : { fullReason }),
       ...(bitmaps === undefined ? {} : { bitmapName: bitmaps.name }),

@@ -20,16 +20,26 @@ export class RawMonitor {
   readonly events: { event: string; atMicros: number }[] = [];
   readonly #socket: net.Socket;
   readonly #waiting: ((message: Message) => void)[] = [];
+  readonly #unsent: string[] = [];
+  #isOpen = false;
   #rest = '';
 
   constructor(path: string) {
-    this.#socket = net.connect(path);
-    this.#socket.on('error', () => {});
+    this.#socket = new net.Socket();
+    this.#socket.on('error', (error) => {
+      // A socket is there a moment before anybody listens to it.
+      if ('code' in error && error.code === 'ECONNREFUSED') setTimeout(() => this.#socket.connect(path), 10);
+    });
+    this.#socket.on('connect', () => {
+      this.#isOpen = true;
+      for (const line of this.#unsent.splice(0)) this.#socket.write(line);
+    });
     this.#socket.on('data', (bytes) => {
       const lines = (this.#rest + bytes.toString()).split('\n');
       this.#rest = lines.pop() ?? '';
       for (const line of lines) this.#take(JSON.parse(line));
     });
+    this.#socket.connect(path);
     void this.ask('qmp_capabilities');
   }
 
@@ -41,7 +51,9 @@ export class RawMonitor {
   }
 
   async ask(execute: string, given: object = {}): Promise<unknown> {
-    this.#socket.write(`${JSON.stringify({ execute, arguments: given })}\n`);
+    const line = `${JSON.stringify({ execute, arguments: given })}\n`;
+    if (this.#isOpen) this.#socket.write(line);
+    else this.#unsent.push(line);
     const message = await new Promise<Message>((resolve) => this.#waiting.push(resolve));
     if (message.error) throw new Error(`${execute}: ${message.error.desc}`);
     return message.return;
