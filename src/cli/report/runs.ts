@@ -43,7 +43,7 @@ function row(report: JobReport, longestSeconds: number): Html {
   const width = Math.max(1, Math.round((secondsOf(report) / longestSeconds) * 100));
   return html`<tr><th scope="row">${humanTime(Math.floor(startedMillis / 1000))}</th>
 <td class="wide"><span class="state ${STATES[outcome] ?? 'bad'}">${outcome}</span>${errors.slice(0, MOST_ERRORS).map((error) => html`<span class="sub">${error}</span>`)}${more > 0 ? html`<span class="sub">and ${more} more</span>` : undefined}</td>
-<td data-label="Job">${job}${kind === job ? undefined : html`<span class="sub">${kind}</span>`}</td>
+<td class="name" data-label="Job">${job}${kind === job ? undefined : html`<span class="sub">${kind}</span>`}</td>
 <td data-label="Took">${humanDuration(secondsOf(report))}<svg class="took" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true"><rect width="${width}" height="4"/></svg></td>
 <td class="number" data-label="Guests">${guests.length === 0 ? '-' : `${good} of ${guests.length}`}</td>
 <td class="number" data-label="New">${guests.length === 0 ? '-' : humanSize(stored)}</td></tr>`;

@@ -64,6 +64,7 @@ tbody tr:last-child > * { border-bottom: 0; }
 th[scope="row"] { color: var(--text); font-size: 15px; min-width: 140px; }
 td { white-space: nowrap; }
 td.wide { white-space: normal; width: 34%; }
+td.name { white-space: normal; overflow-wrap: anywhere; min-width: 84px; }
 th:last-child, td:last-child { padding-right: 0; }
 .sub { display: block; color: var(--soft); font-size: 13px; font-weight: 400; }
 .state { display: inline-flex; gap: 6px; align-items: baseline; font-weight: 600; white-space: nowrap; }
@@ -152,6 +153,7 @@ b.h4 { background: var(--heat-4) !important; } b.h5 { background: var(--heat-5) 
   table.stack tbody tr:last-child { border-bottom: 0; }
   table.stack th, table.stack td { display: block; border: 0; padding: 0; text-align: left; width: auto; min-width: 0; }
   table.stack th[scope="row"], table.stack td.wide { grid-column: 1 / -1; }
+  table.stack td { white-space: normal; overflow-wrap: anywhere; }
   table.stack td[data-label]::before { content: attr(data-label); display: block; font-size: 12px; color: var(--soft); }
 }
 @media print { section { break-inside: avoid; } }
