@@ -127,6 +127,7 @@ describe.runIf(haveBrowser('the look of vmar report'))('the report in a browser'
     expect(await texts(page, '.verdict li')).toEqual([
       expect.stringMatching(/^vm\/102 \(mail\): overdue: nightly of \S+ 02:00:00 is missing$/),
       'vm/103 (windows-desktop): 1 older backup damaged',
+      expect.stringMatching(/^job nightly: its last run, of \S+ 02:00:00, failed$/),
     ]);
     // Without scrolling, on a telephone too.
     await page.setViewportSize({ width: 360, height: 640 });
@@ -139,6 +140,9 @@ describe.runIf(haveBrowser('the look of vmar report'))('the report in a browser'
     const well = await browser.open(pages.well, VIEWS[0]!);
     expect(await texts(well.page, '.verdict h2')).toEqual(['All is well']);
     await well.page.close();
+    const long = await browser.open(pages.long, VIEWS[0]!);
+    expect(await texts(long.page, '.verdict h2')).toEqual(['A job failed']);
+    await long.page.close();
   });
 
   it('shows each night of each guest, by more than a colour', async () => {

@@ -65,7 +65,17 @@ export async function gatherReport(store: Datastore, wish: ReportWish): Promise<
     });
     const facts = { datastore: store.root, madeMillis: nowMillis, program: WRITER_NAME };
     const all = [...damageOf(store, stats, guests), ...damage];
-    return { ...facts, guests, calendar, stats, periods: periodsOf(stats), changes, runs, damage: all };
+    return {
+      ...facts,
+      guests,
+      calendar,
+      stats,
+      periods: periodsOf(stats),
+      changes,
+      runs,
+      failedRuns: failedOf(runs, wish),
+      damage: all,
+    };
   } catch (error) {
     throw wish.signal?.aborted === true ? new InterruptedError() : error;
   } finally {
@@ -122,6 +132,18 @@ async function readRuns(store: Datastore): Promise<{ runs: JobReport[]; damage: 
   );
   for await (const run of history) runs.push(run);
   return { runs, damage };
+}
+
+const DAY_MILLIS = 86_400_000;
+
+/** `runs` are ordered, the newest first. */
+function failedOf(runs: readonly JobReport[], { config, days }: ReportWish): JobReport[] {
+  const last = new Map<string, JobReport>();
+  for (const run of runs) if (!last.has(run.job)) last.set(run.job, run);
+  return [...last.values()].filter(({ job, outcome, startedMillis }) => {
+    const isOld = startedMillis < Date.now() - days * DAY_MILLIS;
+    return outcome === 'failed' && !isOld && (config === undefined || config.jobs.has(job));
+  });
 }
 
 /** What is damaged and not told of with a guest. */

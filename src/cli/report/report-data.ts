@@ -23,6 +23,8 @@ export interface ReportData {
   readonly changes: readonly DiskChanges[];
   /** The newest first. */
   readonly runs: readonly JobReport[];
+  /** Of these the last of each job, if it failed. Of jobs that the configuration has no more nothing is told. */
+  readonly failedRuns: readonly JobReport[];
   /** What else is damaged, as sentences. */
   readonly damage: readonly string[];
 }

@@ -58,7 +58,7 @@ const STATES: Readonly<Record<JobReport['outcome'], string>> = {
 };
 
 function errorsOf({ error, guests, steps, warnings }: JobReport): string[] {
-  return [
+  const all = [
     ...(error === '' ? [] : [error]),
     ...guests.flatMap(({ guest, outcome, error: why }) =>
       outcome === 'ok' ? [] : [`${guest}: ${why === '' ? outcome : why}`],
@@ -68,4 +68,5 @@ function errorsOf({ error, guests, steps, warnings }: JobReport): string[] {
     ),
     ...warnings,
   ];
+  return [...new Set(all)];
 }

@@ -3,7 +3,7 @@
 
 import { isWell } from '../../nightly/guest-health.js';
 import { formatGuest } from '../../store/backup-id.js';
-import { counted, humanAge } from '../human.js';
+import { counted, humanAge, humanTime } from '../human.js';
 import { remarks } from '../status-report.js';
 import { type Html, html } from './html.js';
 import type { ReportData } from './report-data.js';
@@ -11,9 +11,9 @@ import type { ReportData } from './report-data.js';
 const TICK = html`<svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="24" cy="24" r="22" fill="var(--good-cell)"/><path d="M14 25l7 7 14-15" fill="none" stroke="#fff" stroke-width="5" stroke-linecap="round" stroke-linejoin="round"/></svg>`;
 const CROSS = html`<svg viewBox="0 0 48 48" aria-hidden="true"><path d="M24 3l22 40H2z" fill="var(--bad-cell)" stroke="var(--bad-cell)" stroke-width="3" stroke-linejoin="round"/><path d="M24 18v12M24 36.5v.5" stroke="#fff" stroke-width="5" stroke-linecap="round"/></svg>`;
 
-/** There are backups, and nothing is known against any of them. */
-export function isAllWell({ guests, damage }: ReportData): boolean {
-  return guests.length > 0 && damage.length === 0 && guests.every(isWell);
+/** There are backups, nothing is known against any of them, and no job failed when it ran last. */
+export function isAllWell({ guests, damage, failedRuns }: ReportData): boolean {
+  return guests.length > 0 && damage.length === 0 && failedRuns.length === 0 && guests.every(isWell);
 }
 
 export function verdict(data: ReportData): Html {
@@ -43,21 +43,26 @@ function countedHave(guests: number): string {
   return `${counted(guests, 'guest')} ${guests === 1 ? 'has' : 'have'}`;
 }
 
-function headline({ guests, damage }: ReportData): string {
+function headline({ guests, damage, failedRuns }: ReportData): string {
   const bad = guests.filter((guest) => !isWell(guest)).length;
   if (bad > 0) return `${bad} of ${counted(guests.length, 'guest')} ${bad === 1 ? 'needs' : 'need'} attention`;
-  return damage.length > 0 ? 'The datastore is damaged' : 'Backups need attention';
+  if (damage.length > 0) return 'The datastore is damaged';
+  return failedRuns.length === 1 ? 'A job failed' : 'Jobs failed';
 }
 
 /** Pieces of one sentence each. */
-function troublesOf({ guests, damage }: ReportData): Html[] {
+function troublesOf({ guests, damage, failedRuns }: ReportData): Html[] {
   const ofGuests = guests
     .filter((guest) => !isWell(guest))
     .map((guest) => {
       const name = formatGuest(guest.guest);
       return html`<a href="#guest-${name}">${name}</a>${nameOf(guest)}: ${remarks(guest).join('; ')}`;
     });
-  return [...ofGuests, ...damage.map((text) => html`${text}`)];
+  const ofJobs = failedRuns.map(({ job, startedMillis }) => {
+    const begun = humanTime(Math.floor(startedMillis / 1000));
+    return html`<a href="#runs">job ${job}</a>: its last run, of ${begun}, failed`;
+  });
+  return [...ofGuests, ...damage.map((text) => html`${text}`), ...ofJobs];
 }
 
 /** What the guest is called, beside its id. */
