@@ -130,7 +130,7 @@ describe('hooks', () => {
       if test $VMAR_GUEST = 100; then trap '' TERM; sleep 600 & echo $! > ${pid}; wait; sleep 600; fi
     after-guest: echo $VMAR_GUEST $VMAR_OUTCOME $VMAR_ERROR_CODE >> ${hooks}
     after-job: echo $VMAR_OUTCOME >> ${hooks}
-    timeout: 0.5s
+    timeout: 2s
 `,
     );
     const { status, report } = await night.run();
@@ -140,7 +140,7 @@ describe('hooks', () => {
         guest: '100',
         outcome: 'skipped',
         attempts: 0,
-        error: { message: expect.stringContaining('had not ended after 0.5 s') },
+        error: { message: expect.stringContaining('had not ended after 2 s') },
       },
       { guest: '101', outcome: 'skipped', attempts: 0, error: { message: expect.stringContaining('status 7') } },
       { guest: '102', outcome: 'ok' },
@@ -175,12 +175,12 @@ it('notifications that fail are said and kept, and change nothing else', async (
   await night.init();
   const [silent, refusing] = [await webServer(0), await webServer(500)];
   const job = (url: string) =>
-    `{kind: gc, datastore: main, notify: {when: always, timeout: 0.3s, command: 'exit 4', mail: {to: a@b, sendmail: /nowhere/sendmail}, webhook: '${url}'}}`;
+    `{kind: gc, datastore: main, notify: {when: always, timeout: 2s, command: 'exit 4', mail: {to: a@b, sendmail: /nowhere/sendmail}, webhook: '${url}'}}`;
   night.configure('', `nightly: ${job(silent.url)}\nother: ${job(refusing.url)}`);
   const text = readFileSync(night.config, 'utf8');
   writeFileSync(night.config, text.replace('guests:\n', ''));
   for (const [name, problem] of [
-    ['nightly', 'no answer within 0.3 s'],
+    ['nightly', 'no answer within 2 s'],
     ['other', 'it answered with status 500'],
   ] as const) {
     const { status, report, stderr } = await night.run(name);
@@ -246,7 +246,7 @@ it('a backup that takes too long is told to end, and the others go on', async ()
 100: {disks: {a: ${night.image('a', 64)}}, bandwidth: 64KiB}
 101: {disks: {a: ${night.image('b')}}}
 `,
-    'nightly: {guests: all, datastore: main, timeout: 4s, parallel: 2, retry: {attempts: 3}}',
+    'nightly: {guests: all, datastore: main, timeout: 6s, parallel: 2, retry: {attempts: 3}}',
   );
   const { status, report } = await night.run();
   expect(status).toBe(1);
