@@ -90,27 +90,31 @@ describe.skipIf(!haveStorageDaemon('the campaign of live backups'))(`${RUNS} bac
     }
   }
 
-  it.each(Array.from({ length: RUNS }, (_, run) => run))('shows one moment of all disks, run %i', async () => {
-    await writer.start(daemon.mounts.values());
-    await trouble(TROUBLES[random.integer(0, TROUBLES.length - 1)]!);
-    const least = writer.writes;
-    const result = await bench.json(words(...(random.oneIn(3) ? ['--speed', '12MiB'] : [])));
-    const most = writer.writes + 1;
-    // Else all would be dirty by the time that this one is compared.
-    await writer.stop();
-    for (const { fullReason, unchanged } of result.disks) {
-      count(fullReason !== undefined ? 'full for a reason' : unchanged > 0 ? 'incremental' : 'full');
-    }
-    rmSync(bench.path('out'), { recursive: true, force: true });
-    await bench.json(['restore', result.backup, '--to', 'out']);
-    const found = SIZES.map((_, at) => readFileSync(bench.path('out', `d${at}.raw`)));
-    const moment = lastWrite(found);
-    expect(moment).toBeGreaterThanOrEqual(least);
-    expect(moment).toBeLessThanOrEqual(most);
-    for (const [at, content] of writer.contents(moment).entries()) expect(found[at]!.equals(content)).toBe(true);
-    const { nodes, bitmaps } = await guestState(daemon.qmp);
-    expect(nodes.filter((name) => name.startsWith('vmar-'))).toEqual([]);
-    expect(bitmaps).toEqual(['d0-image true', 'd1-image true']);
-    expect(readdirSync(bench.path('fleece'))).toEqual([]);
-  });
+  it.each(Array.from({ length: RUNS }, (_, run) => run))(
+    'shows one moment of all disks, run %i',
+    async () => {
+      await writer.start(daemon.mounts.values());
+      await trouble(TROUBLES[random.integer(0, TROUBLES.length - 1)]!);
+      const least = writer.writes;
+      const result = await bench.json(words(...(random.oneIn(3) ? ['--speed', '12MiB'] : [])));
+      const most = writer.writes + 1;
+      // Else all would be dirty by the time that this one is compared.
+      await writer.stop();
+      for (const { fullReason, unchanged } of result.disks) {
+        count(fullReason !== undefined ? 'full for a reason' : unchanged > 0 ? 'incremental' : 'full');
+      }
+      rmSync(bench.path('out'), { recursive: true, force: true });
+      await bench.json(['restore', result.backup, '--to', 'out']);
+      const found = SIZES.map((_, at) => readFileSync(bench.path('out', `d${at}.raw`)));
+      const moment = lastWrite(found);
+      expect(moment).toBeGreaterThanOrEqual(least);
+      expect(moment).toBeLessThanOrEqual(most);
+      for (const [at, content] of writer.contents(moment).entries()) expect(found[at]!.equals(content)).toBe(true);
+      const { nodes, bitmaps } = await guestState(daemon.qmp);
+      expect(nodes.filter((name) => name.startsWith('vmar-'))).toEqual([]);
+      expect(bitmaps).toEqual(['d0-image true', 'd1-image true']);
+      expect(readdirSync(bench.path('fleece'))).toEqual([]);
+    },
+    180_000,
+  );
 });
