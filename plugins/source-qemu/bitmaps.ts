@@ -43,7 +43,10 @@ export function planBitmaps(
   const own = node.bitmaps.filter(({ name }) => name.startsWith(prefix));
   const persistent = node.storesBitmaps && !node.readOnly;
   const plan = (previous: string | undefined, fullReason: string | undefined, repair: TransactionAction[] = []) => {
-    const stale = own.map(({ name }) => name).filter((name) => name !== previous && !isRemovedBy(repair, name));
+    // One that is in use cannot be removed now; a later backup does.
+    const stale = own
+      .filter(({ name, busy }) => !busy && name !== previous && !isRemovedBy(repair, name))
+      .map(({ name }) => name);
     return { disk: { node: node.nodeName, previous, fullReason, stale, persistent }, repair };
   };
   if (wish === undefined) return plan(undefined, undefined);
