@@ -46,7 +46,8 @@ type Candidate = { readonly name: string } & (
  */
 export async function findDisks(monitor: Monitor, choice: DiskChoice): Promise<FoundDisks> {
   const drives = await monitor.execute('query-block', {});
-  const candidates = [...drives.map(fromDrive), ...(await exportedNodes(monitor))];
+  // What a machine exports besides are its disks once more, or another program's business.
+  const candidates = drives.length > 0 ? drives.map(fromDrive) : await exportedNodes(monitor);
   const names = new Set<string>();
   const disks: FoundDisk[] = [];
   const skipped: { name: string; reason: string }[] = [];
@@ -111,12 +112,21 @@ async function exportedNodes(monitor: Monitor): Promise<Candidate[]> {
     if (top.readOnly) return [{ name, reason: 'read-only' }];
     const below = edges.find(({ parent, name: edge }) => parent === topName && edge === 'file')?.child;
     const node = below === undefined ? undefined : byName.get(below);
-    if (top.driver !== 'raw' || node === undefined) {
-      return [{ name, impossible: `it is exported from a ${top.driver} node, and a filter goes only under a raw one` }];
+    const fault = rawNodeFault(top, node);
+    if (fault !== undefined || node === undefined) {
+      // One over NBD may be for reading only, which QEMU does not tell: another program's, and no disk of a guest.
+      const isForOthers = exports.every(({ nodeName, type }) => nodeName !== topName || type === 'nbd');
+      return [isForOthers ? { name, reason: fault ?? '' } : { name, impossible: fault ?? '' }];
     }
-    if (node.sizeBytes !== top.sizeBytes) return [{ name, impossible: 'it is a part of an image' }];
     return [{ name, disk: { name, sizeBytes: top.sizeBytes, node, insertion: { kind: 'raw-node' as const, top } } }];
   });
+}
+
+function rawNodeFault(top: BlockNodeInfo, node: BlockNodeInfo | undefined): string | undefined {
+  if (top.driver !== 'raw' || node === undefined) {
+    return `it is exported from a ${top.driver} node, and a filter goes only under a raw one`;
+  }
+  return node.sizeBytes === top.sizeBytes ? undefined : 'it is a part of an image';
 }
 
 /** `scsi0` finds `drive-scsi0`. */

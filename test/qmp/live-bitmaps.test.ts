@@ -40,7 +40,6 @@ describe.skipIf(!haveStorageDaemon('dirty bitmaps of running guests'))(`dirty bi
     return { name, image: path, format: 'qcow2' };
   };
   const start = async () => {
-    rmSync(bench.path('qmp.sock'), { force: true });
     daemon = await startStorageDaemon(bench.directory, disks);
   };
 

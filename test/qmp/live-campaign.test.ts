@@ -33,7 +33,6 @@ describe.skipIf(!haveStorageDaemon('the campaign of live backups'))(`${RUNS} bac
   let daemon: StorageDaemon;
 
   const start = async () => {
-    rmSync(bench.path('qmp.sock'), { force: true });
     daemon = await startStorageDaemon(bench.directory, disks);
     await writer.start(daemon.mounts.values());
   };

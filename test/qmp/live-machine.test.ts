@@ -159,6 +159,17 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
     await expectUntouched(await bitmapsNow());
   });
 
+  it('takes what others export for no further disks', async () => {
+    const path = bench.path('others');
+    await machine.monitor.ask('nbd-server-start', { addr: { type: 'unix', data: { path } } });
+    await machine.monitor.ask('block-export-add', { type: 'nbd', id: 'others', 'node-name': 'a', name: 'a' });
+    expect(await bench.error(words())).toMatchObject({ exit: 5, code: 'nbd-in-use' });
+    await machine.monitor.ask('nbd-server-stop');
+    const { disks } = await bench.json(words());
+    expect(disks.map(({ name }: Json) => name).sort()).toEqual(['drive-scsi0', 'vd0']);
+    await expectUntouched(await bitmapsNow());
+  });
+
   it('of two at the same time is made once', async () => {
     await bench.json(['init', 'other']);
     const both = [words(), ['--datastore', bench.path('other'), ...words()]].map((all) =>

@@ -3,7 +3,7 @@
 // node that has the image, so that filters can be put between them.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { accessSync, existsSync, writeFileSync } from 'node:fs';
+import { accessSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
@@ -38,6 +38,8 @@ export function haveStorageDaemon(untested: string): boolean {
 
 export async function startStorageDaemon(directory: string, disks: readonly DaemonDisk[]): Promise<StorageDaemon> {
   const qmp = join(directory, 'qmp.sock');
+  // One that was killed leaves it.
+  rmSync(qmp, { force: true });
   const words = ['--chardev', `socket,path=${qmp},server=on,wait=off,id=c0`, '--monitor', 'chardev=c0'];
   const mounts = new Map<string, string>();
   for (const { name, image, format } of disks) {
