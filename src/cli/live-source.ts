@@ -64,10 +64,15 @@ function allComplete(
 ): CompleteAssignment[] | undefined {
   const complete = wishes.flatMap((wish, index) => {
     const state = states[index];
-    if (state === undefined || !state.isComplete || !isMeant(name, state) || !isDisk(wish.disk, state)) return [];
+    if (!isCompleteOf(name, wish, state)) return [];
     return [{ ...wish, disk: state.backup.disk, backup: state.backup }];
   });
   return complete.length === wishes.length ? complete : undefined;
+}
+
+/** A state that says that the target holds all of what the name and the wish mean. */
+export function isCompleteOf(name: string, wish: StateWish, state: FoundState | undefined): state is FoundState {
+  return state?.isComplete === true && isMeant(name, state) && isDisk(wish.disk, state);
 }
 
 /** The one backup that all state files there are speak of, if the name can mean it. */

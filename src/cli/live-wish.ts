@@ -25,6 +25,8 @@ export interface LiveWish {
   readonly restore: RestoreWish;
   readonly socketPath: string;
   readonly statePath: string | undefined;
+  /** Of the disks that were named each has a state file FILE.NAME. */
+  readonly hasManyStates: boolean;
   readonly speedBytesPerSecond: number;
   readonly exitWhenDone: boolean;
   /** The monitor of the guest that is to be moved to the targets. */
@@ -45,6 +47,7 @@ export function parseLive(flags: LiveFlags): LiveWish {
     restore,
     socketPath: socketPath(flags.socket),
     statePath: flags.state,
+    hasManyStates: restore.disks.length > 1,
     speedBytesPerSecond: flags.speed === undefined ? 0 : parseSize(flags.speed, '--speed'),
     exitWhenDone: flags.exitWhenDone === true,
     guest: parseGuestFlags({
@@ -94,17 +97,17 @@ function socketPath(path: string | undefined): string {
  * Which disk goes where. One disk's state is kept in the file that was named; of several each has its own, FILE.NAME.
  * @throws NotFoundError for a disk that the backup lacks, UsageError where two would go to one place.
  */
-export function planLive(manifest: Manifest, { restore, statePath }: LiveWish): LiveAssignment[] {
+export function planLive(manifest: Manifest, { restore, statePath, hasManyStates }: LiveWish): LiveAssignment[] {
   const { disks } = planRestore(manifest, restore);
   const state = (disk: string) =>
-    statePath === undefined ? undefined : disks.length === 1 ? statePath : `${statePath}.${disk}`;
+    statePath === undefined ? undefined : hasManyStates ? `${statePath}.${disk}` : statePath;
   return disks.map(({ disk, target }) => ({ disk, target, statePath: state(disk) }));
 }
 
 /** The same, before a backup is open that says what the disks' full names are. */
-export async function stateWishes({ restore: { disks }, statePath }: LiveWish): Promise<StateWish[]> {
+export async function stateWishes({ restore: { disks }, statePath, hasManyStates }: LiveWish): Promise<StateWish[]> {
   const state = async (disk: string) =>
-    statePath === undefined || disks.length === 1 ? statePath : await findStatePath(statePath, disk);
+    statePath === undefined || !hasManyStates ? statePath : await findStatePath(statePath, disk);
   return await Promise.all(
     disks.map(async ({ name, place }) => ({ disk: name, target: place, statePath: await state(name) })),
   );

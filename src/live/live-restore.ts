@@ -84,6 +84,8 @@ const LIMITS = { bytesPerServer: 128 << 20, bytesPerConnection: 48 << 20 };
 const PROGRESS_MILLIS = 1000;
 /** For requests in flight when the exports go away. */
 const CLOSE_MILLIS = 2000;
+/** QEMU's longest pause between two attempts to connect, and a little more. */
+const RECONNECT_MILLIS = 20_000;
 
 /** The source stays the caller's. @throws whatever keeps it from listening: nothing was changed then. Later errors are told by outcome and events. */
 export async function liveRestore(source: LiveSource, options: LiveRestoreOptions): Promise<LiveOutcome> {
@@ -199,6 +201,7 @@ class LiveRestore implements LiveDiskListener {
     const disks = this.#disks.map((disk) => switchDiskOf(disk, socketPath, isOnly, log));
     try {
       await ahead;
+      await this.#untilConnected(signal);
       const report = await mover.move(disks, signal, () => this.#look());
       if (report === undefined) return this.#end({ kind: 'interrupted' });
       onEvent({ kind: 'switched', ...report });
@@ -211,6 +214,20 @@ class LiveRestore implements LiveDiskListener {
   /** One disk after the other, so that all of them share the speed. */
   async #fillAll(): Promise<void> {
     for (const disk of this.#disks) await disk.fillUp(this.#options.speedBytesPerSecond);
+  }
+
+  /** QEMU looks for a server that was killed every few seconds; a guest that stands still must not have to wait for that. */
+  async #untilConnected(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const end = this.#startMillis + RECONNECT_MILLIS;
+    while (!signal.aborted && this.#isResumed && clock.monotonicMillis() < end) {
+      if ((this.#server?.clientCount ?? 0) >= this.#disks.length) return;
+      await clock.sleep(100, signal).catch(() => undefined);
+    }
+  }
+
+  get #isResumed(): boolean {
+    return this.#disks.some(({ state }) => state.isResumed);
   }
 
   async #whenFilled(signal: AbortSignal): Promise<void> {

@@ -52,22 +52,12 @@ export async function guard(input: Readable, output: Writable, stop: AbortContro
  */
 export class Guardian {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
-  readonly #line: Promise<Buffer>;
+  readonly #lines: GuardianLines;
 
   private constructor(script: string) {
     // In a session of its own: what ends our process group does not end it.
-    const child = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] });
-    this.#child = child;
-    const splitter = new LineSplitter();
-    this.#line = new Promise((resolve, reject) => {
-      child.stdin.on('error', () => {});
-      child.stdout.on('data', (bytes: Buffer) => {
-        for (const one of splitter.push(bytes)) resolve(one);
-      });
-      child.on('error', (error) => reject(guardianLost(error.message)));
-      child.on('close', (status, killed) => reject(guardianLost(`it ended with ${killed ?? `status ${status}`}`)));
-    });
-    this.#line.catch(() => {});
+    this.#child = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] });
+    this.#lines = new GuardianLines(this.#child);
   }
 
   static start(script: string): Guardian {
@@ -76,17 +66,34 @@ export class Guardian {
 
   /**
    * Has it do a plan; to be called once.
+   * @param onReady for a plan that waits for the go: called when all is ready. The go is given when it resolves; from then
+   * on `signal` is of no effect
    * @throws what kept the steps from being done, FailedError 'guardian-lost', InterruptedError; then none is in effect, as
    * far as could be seen to
    */
-  async run(plan: WindowPlan, signal?: AbortSignal): Promise<WindowReport> {
+  async run(
+    plan: WindowPlan,
+    signal?: AbortSignal,
+    onReady: () => Promise<void> = async () => {},
+  ): Promise<WindowReport> {
     if (signal?.aborted) throw new InterruptedError();
-    const onAbort = () => this.#child.stdin.end();
+    const { stdin } = this.#child;
+    let isOn = false;
+    const onAbort = () => {
+      if (!isOn) stdin.end();
+    };
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      this.#child.stdin.write(`${JSON.stringify(plan)}\n`);
-      const report = decodeReport(parseLine(await this.#line));
-      if (signal?.aborted) throw new InterruptedError();
+      stdin.write(`${JSON.stringify(plan)}\n`);
+      let said = parseLine(await this.#lines.next());
+      if (plan.waitsForGo === true && 'ready' in record(said, 'the line')) {
+        await onReady();
+        isOn = signal?.aborted !== true;
+        if (isOn) stdin.write('go\n');
+        said = parseLine(await this.#lines.next());
+      }
+      const report = decodeReport(said);
+      if (!isOn && signal?.aborted) throw new InterruptedError();
       if (report.error !== undefined) throw asError(report.error);
       return report;
     } finally {
@@ -102,41 +109,19 @@ export class Guardian {
   }
 }
 
-/** Starts a guardian, has it do the plan, and ends it; rejects as `Guardian.run`. */
+/** Starts a guardian, has it do the plan, and ends it; as `Guardian.run`. */
 export async function runGuarded(
   script: string,
   plan: WindowPlan,
   signal?: AbortSignal,
-  onReady: () => Promise<void> = async () => {},
+  onReady?: () => Promise<void>,
 ): Promise<WindowReport> {
   if (signal?.aborted) throw new InterruptedError();
-  // In a session of its own: what ends our process group does not end it.
-  const child = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'pipe', 'ignore'] });
-  const lines = new GuardianLines(child);
-  let isOn = false;
-  const onAbort = () => {
-    if (!isOn) child.stdin.end();
-  };
-  signal?.addEventListener('abort', onAbort, { once: true });
+  const guardian = Guardian.start(script);
   try {
-    child.stdin.write(`${JSON.stringify(plan)}\n`);
-    let line = await lines.next();
-    if (plan.waitsForGo === true && 'ready' in record(parseLine(line), 'the line')) {
-      await onReady();
-      isOn = signal?.aborted !== true;
-      if (isOn) child.stdin.write('go\n');
-      line = await lines.next();
-    }
-    const report = decodeReport(parseLine(line));
-    if (!isOn && signal?.aborted) throw new InterruptedError();
-    if (report.error !== undefined) throw asError(report.error);
-    return report;
+    return await guardian.run(plan, signal, onReady);
   } finally {
-    signal?.removeEventListener('abort', onAbort);
-    // It may live on for as long as a thaw takes.
-    child.stdin.end();
-    child.unref();
-    child.stdout.destroy();
+    guardian.end();
   }
 }
 

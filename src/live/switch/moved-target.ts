@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-// A target that a guest uses by itself: whoever is still connected to the export may read it, and changes nothing.
+// A target that a guest uses by itself. Whoever is still connected to its export is answered, and can change nothing.
 
+import { FailedError } from '../../base/errors.js';
 import type { BlockDevice, BlockExtent } from '../../block/device.js';
-import { ReadOnlyDevice } from '../../block/read-only-device.js';
 
-export class MovedTarget extends ReadOnlyDevice {
+/** Announced as writable: a client that comes back takes nothing else for the same export. */
+export class MovedTarget implements BlockDevice {
+  readonly readOnly = false;
   readonly name: string;
   readonly lengthBytes: number;
   readonly alignmentBytes: number;
   readonly #target: BlockDevice;
 
   constructor(target: BlockDevice) {
-    super();
     this.name = target.name;
     this.lengthBytes = target.lengthBytes;
     this.alignmentBytes = target.alignmentBytes;
@@ -26,7 +27,25 @@ export class MovedTarget extends ReadOnlyDevice {
     return this.#target.blockStatus(offsetBytes, lengthBytes);
   }
 
+  async write(): Promise<void> {
+    throw moved(this.name);
+  }
+
+  async writeZeroes(): Promise<void> {
+    throw moved(this.name);
+  }
+
+  async discard(): Promise<void> {
+    throw moved(this.name);
+  }
+
+  async flush(): Promise<void> {}
+
   close(): Promise<void> {
     return this.#target.close();
   }
+}
+
+function moved(object: string): FailedError {
+  return new FailedError('moved', 'the guest uses the target itself now: the export takes no writes', { object });
 }

@@ -141,14 +141,14 @@ class SwitchOver {
     await this.#enter(monitor, first.target);
     const all = [...moves.values()];
     for (const [{ target }, { use, targetNode }] of moves) await addTargetNode(monitor, targetNode, target, use);
-    // One step is done or not; of several, those done must be taken back when another is refused.
-    if (moveSteps(all).length > 1) await this.#keepOld(monitor, all);
+    await this.#keepOld(monitor, all);
     return moves;
   }
 
   /**
-   * QEMU drops a node of -drive with its last user: it is kept alive, so that it can be put back. Not where an iothread
-   * has it: QEMU 7.2 can end with an assertion when a node is put over such a one.
+   * QEMU drops a node of -drive with its last user. It is kept alive, so that it can be put back, and because QEMU, when it
+   * drops a node, waits for an answer from our server, which may have been killed. Not where an iothread has it: QEMU 7.2
+   * can end with an assertion when a node is put over such a one.
    */
   async #keepOld(monitor: Monitor, moves: readonly Move[]): Promise<void> {
     for (const [at, { use }] of moves.entries()) {
