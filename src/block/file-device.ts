@@ -8,7 +8,7 @@ import { systemErrorCode } from '../base/errors.js';
 import { blockDeviceBytes, punchHoleAsync, readCached, zeroRangeAsync } from '../base/syscalls.js';
 import type { BlockExtent } from './device.js';
 import { flushFailed, notAnImage, openFailed, readFailed, shrank, writeFailed } from './file-errors.js';
-import { type ImageUse, lockImage, unlockImage } from './image-lock.js';
+import { type ImageUse, lockImage, shareLength, unlockImage } from './image-lock.js';
 import type { MeasuredDevice } from './measured-device.js';
 import { checkRange, checkWritable } from './range.js';
 import { seekStatus } from './seek-status.js';
@@ -238,7 +238,12 @@ export class FileDevice implements MeasuredDevice {
     unlockImage(this.#fd, this.#use);
   }
 
-  /** Takes them again. @throws BusyError when another program has them by now */
+  /** Its length will not be changed: others may open the image if they rely on no more than that. */
+  shareLength(): void {
+    shareLength(this.#fd);
+  }
+
+  /** Takes all locks again. @throws BusyError when another program has them by now */
   lock(): void {
     lockImage(this.#fd, this.name, this.#use);
   }

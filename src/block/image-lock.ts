@@ -58,6 +58,15 @@ export function unlockImage(fd: number, use: ImageUse): void {
   }
 }
 
+/** A writer that will change the length no more says so: it lets others rely on the length. */
+export function shareLength(fd: number): void {
+  try {
+    ofdUnlock(fd, USES + KIND.resize, 1);
+  } catch (error) {
+    if (!NO_LOCKS.has(systemErrorCode(error))) throw error;
+  }
+}
+
 function bytesOf(use: ImageUse): number[] {
   const { uses, forbids } = WANTED[use];
   return [...uses.map((kind) => USES + kind), ...forbids.map((kind) => FORBIDS + kind)];

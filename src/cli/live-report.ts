@@ -128,7 +128,8 @@ export class LiveReport {
         if (event.hasAllocTrack) log.info(ALLOC_TRACK_HINT);
         return;
       case 'not-switched':
-        log.warn(notSwitched(event));
+        if (event.code === 'qmp-missing') log.info(notSwitched(event));
+        else log.warn(notSwitched(event));
         return;
       case 'switched': {
         const stood =
@@ -143,11 +144,16 @@ export class LiveReport {
 const ALLOC_TRACK_HINT =
   'this QEMU has Proxmox VE\'s driver alloc-track, which can restore by itself from "vmar serve"; see docs/LIVE-RESTORE.md';
 
-function notSwitched({ problem, object, found, advice }: Extract<LiveEvent, { kind: 'not-switched' }>): string {
+function notSwitched(event: Extract<LiveEvent, { kind: 'not-switched' }>): string {
+  const { code, problem, object, expected, found, advice } = event;
   const where = object === undefined ? '' : `${printable(object)}: `;
-  const seen = found === undefined ? '' : ` (${printable(found)})`;
-  const first = `the guest stays on the export for now: ${where}${printable(problem)}${seen}; it is tried again`;
-  return advice === undefined ? first : `${first}\n  ${printable(advice)}`;
+  // A guest that is not started yet is nothing to be worried about.
+  if (code === 'qmp-missing') return `the guest's monitor is waited for: ${where}${printable(problem)}`;
+  const lines = [`the guest stays on the export for now: ${where}${printable(problem)}; it is tried again`];
+  if (expected !== undefined) lines.push(`expected: ${printable(expected)}`);
+  if (found !== undefined) lines.push(`found: ${printable(found)}`);
+  if (advice !== undefined) lines.push(printable(advice));
+  return lines.join('\n  ');
 }
 
 function standsStill({ disk, object, problem, advice, retrying }: Extract<LiveEvent, { kind: 'stopped' }>): string {

@@ -40,6 +40,7 @@ export type LiveEvent =
       readonly code: string;
       readonly problem: string;
       readonly object?: string;
+      readonly expected?: string;
       readonly found?: string;
       readonly advice?: string;
     }

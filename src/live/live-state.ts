@@ -43,6 +43,8 @@ export interface LiveState {
   unlock(): void;
   /** @throws BusyError when another program has them */
   lock(): void;
+  /** Lets others rely on the target's length. */
+  shareLength(): void;
   /** Gives up file, target and their locks; the state stays unless it is to be removed. */
   close(options: { removeState: boolean }): Promise<void>;
   /** As if it had never been begun: what was made for it is removed. For what was resumed the same as `close`. */
@@ -93,6 +95,7 @@ async function begin(
     ...{ target: recorded, targetPath, isDevice: kind === 'device', statePath: place.path, excessBytes, isResumed },
     unlock: () => target.device.unlock(),
     lock: () => target.device.lock(),
+    shareLength: () => target.device.shareLength(),
   };
   if (before?.loaded.isComplete) {
     const close = async ({ removeState }: { removeState: boolean }): Promise<void> => {

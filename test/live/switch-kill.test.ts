@@ -13,7 +13,7 @@ import { haveMachine, type Machine, startMachine } from '../qmp/machine.js';
 import { LiveProcess } from './live-process.js';
 import { acknowledged, BLOCK_BYTES, BLOCKS, bootWords, checkWrites, writeBootDisk } from './switch-writer.js';
 
-const KILLS = Number(process.env.VMAR_SWITCH_KILLS ?? 2);
+const KILLS = Number(process.env.VMAR_SWITCH_KILLS ?? 1);
 const SEED = Number(process.env.VMAR_LIVE_SEED ?? Math.floor(Math.random() * 1e6));
 const random = seededRandom(SEED);
 console.info(`VMAR_LIVE_SEED=${SEED} VMAR_SWITCH_KILLS=${KILLS}`);
@@ -42,7 +42,6 @@ const later = (millis: number): Moment => {
   };
 };
 const MOMENTS: [string, readonly string[], Moment][] = [
-  ['when all is restored', DIRECT, later(0)],
   ['when the guest is paused', DIRECT, onEvent('STOP')],
   ['when the guest goes on', DIRECT, onEvent('RESUME')],
   ['when the guest goes on, of -drive', NAMELESS, onEvent('RESUME')],

@@ -9,11 +9,12 @@ import type { Context } from '../context.js';
 import { withoutMoved } from '../live-moved.js';
 import { LiveReport } from '../live-report.js';
 import { openLiveSource } from '../live-source.js';
-import { openMover } from '../live-switch.js';
+import { checkMonitor, openMover } from '../live-switch.js';
 import { type LiveFlags, type LiveWish, parseLive } from '../live-wish.js';
 
 export async function run(context: Context, name: string, flags: LiveFlags): Promise<ExitStatus> {
   const wish = parseLive(flags);
+  if (wish.guest !== undefined) await checkMonitor(wish.guest);
   const report = new LiveReport(context, wish.socketPath);
   const stop = new AbortController();
   const outcome = await context.interrupts.during(

@@ -89,13 +89,14 @@ export class GuestMover {
     return undefined;
   }
 
-  #tell({ code, message: problem, object, found, advice }: VmarError): void {
+  #tell({ code, message: problem, object, expected, found, advice }: VmarError): void {
     const now = this.#options.clock.monotonicMillis();
     if (this.#told?.problem === problem && now - this.#told.atMillis < REMIND_MILLIS) return;
     this.#told = { problem, atMillis: now };
     this.#options.onEvent({
       ...{ kind: 'not-switched', code, problem },
       ...(object !== undefined && { object }),
+      ...(expected !== undefined && { expected }),
       ...(found !== undefined && { found }),
       ...(advice !== undefined && { advice }),
     });

@@ -31,7 +31,10 @@ export function switchDiskOf(disk: LiveDisk, socketPath: string, isOnly: boolean
       }
     },
     end: () => node.replace(new MovedTarget(state.target)),
-    holdRun: () => holdFile(state.targetPath),
+    begin: () => {
+      state.shareLength();
+      return holdFile(state.targetPath);
+    },
   };
 }
 

@@ -48,8 +48,11 @@ export interface SwitchDisk {
   takeBack(): void;
   /** The guest is on the target: from here on the export takes no write. */
   end(): Promise<void>;
-  /** Says to other runs, for as long as it is held, that the node which keeps them out is alive. */
-  holdRun(): () => void;
+  /**
+   * Lets QEMU open the target, though not use it; and says to other runs, for as long as it is held, that the node which
+   * keeps them out is alive.
+   */
+  begin(): () => void;
 }
 
 export interface SwitchReport {
@@ -91,7 +94,7 @@ class SwitchOver {
   }
 
   async run(): Promise<SwitchReport> {
-    const letGoOfRun = this.#disks[0]?.holdRun();
+    const ends = this.#disks.map((disk) => disk.begin());
     try {
       const prepared = await this.#prepare();
       const pausedMicros = await this.#moveAll(prepared);
@@ -101,7 +104,7 @@ class SwitchOver {
       }));
       return { disks: moved, pausedMicros };
     } finally {
-      letGoOfRun?.();
+      for (const end of ends) end();
     }
   }
 
