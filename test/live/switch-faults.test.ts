@@ -2,7 +2,17 @@
 // Proves: whatever stands in the way of a move, the guest is served on, loses nothing, is told of, and is moved when it can
 // be; of several disks all are moved or none; a guest that stands still stays so.
 
-import { chmodSync, chownSync, closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ofdTryLock } from '#vmar/src/base/syscalls.js';
@@ -153,6 +163,30 @@ describe.skipIf(!haveMachine('failing moves of guests'))('a move of a guest', ()
     await expectMoved('a');
     await expectContent('a');
   }, 40_000);
+
+  it('through libvirt', async () => {
+    // A stand-in for virsh, which asks the machine's own monitor.
+    const script = `#!${process.execPath}
+      const socket = require('net').connect(${JSON.stringify(bench.path('machine.qmp'))});
+      socket.on('error', () => process.exit(1));
+      const lines = require('readline').createInterface({ input: socket });
+      let answers = 0;
+      lines.on('line', (line) => {
+        const message = JSON.parse(line);
+        if (message.QMP) socket.write('{"execute":"qmp_capabilities"}\\n' + process.argv[5] + '\\n');
+        else if (!message.event && ++answers === 2) { console.log(line); process.exit(0); }
+      });`;
+    mkdirSync(bench.path('bin'), { recursive: true });
+    writeFileSync(bench.path('bin', 'virsh'), script, { mode: 0o755 });
+    const env = { PATH: `${bench.path('bin')}:${process.env.PATH}` };
+    live = new LiveProcess(bench, ['200', '--disk', 'a=a.raw', '--socket', 's.sock', '--libvirt', 'web'], env);
+    await live.until('listening');
+    machine = await startMachine(bench.directory, ONE);
+    await expectMoved('a');
+    expect(await machine.monitor.ask('query-status')).toMatchObject({ running: true });
+    console.log(`through libvirt the guest stood still for ${(await live.until('switched')).paused} s`);
+    await expectContent('a');
+  }, 60_000);
 
   it('says which node was looked for, when the guest is another one', async () => {
     const guest = await begin(['-blockdev', nbd('d0', 'a'), '-blockdev', 'driver=null-co,node-name=n0']);

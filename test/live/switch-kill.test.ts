@@ -64,35 +64,40 @@ describe.skipIf(!haveMachine('kill -9 of a move'))('kill -9 of vma-restore --liv
     writeBootDisk(bench.path('boot.raw'));
   });
 
-  afterEach(async () => {
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') console.error(live?.events, machine?.monitor.events);
     await machine?.kill();
     if (live !== undefined && !live.hasEnded) await live.signal('SIGKILL');
     for (const name of ['t.raw', 't.raw.vmar-live', 's.sock']) rmSync(bench.path(name), { force: true });
   });
 
-  it.each(MOMENTS)('%s', async (_name, words, moment) => {
-    live = new LiveProcess(bench, WORDS);
-    await live.until('listening');
-    machine = await startMachine(bench.directory, [...bootWords(bench.path('boot.raw'), LOG), ...words]);
-    await moment(live, machine);
-    await live.signal('SIGKILL');
-    const hadState = existsSync(bench.path('t.raw.vmar-live'));
-    if (random.oneIn(2)) await delay(random.integer(0, 1000));
-    if (hadState) {
+  it.each(MOMENTS)(
+    '%s',
+    async (_name, words, moment) => {
       live = new LiveProcess(bench, WORDS);
-      await live.until('switched');
-      expect(await live.status()).toBe(0);
-    }
-    expect(existsSync(bench.path('t.raw.vmar-live'))).toBe(false);
-    const { nodes, edges } = await guestState(machine.qmp);
-    expect(nodes.filter((name) => name.startsWith('vmar') || name === 'd0')).toEqual([]);
-    expect(edges.some((edge) => edge.endsWith(' restored-scsi0'))).toBe(true);
-    expect(await machine.monitor.ask('query-status')).toMatchObject({ running: true });
-    const before = acknowledged(LOG);
-    while (acknowledged(LOG) < before + 5) await delay(20);
-    await machine.monitor.ask('stop');
-    const writes = acknowledged(LOG);
-    await machine.kill();
-    checkWrites(readFileSync(bench.path('t.raw')), image, writes);
-  });
+      await live.until('listening');
+      machine = await startMachine(bench.directory, [...bootWords(bench.path('boot.raw'), LOG), ...words]);
+      await moment(live, machine);
+      await live.signal('SIGKILL');
+      const hadState = existsSync(bench.path('t.raw.vmar-live'));
+      if (random.oneIn(2)) await delay(random.integer(0, 1000));
+      if (hadState) {
+        live = new LiveProcess(bench, WORDS);
+        await live.until('switched');
+        expect(await live.status()).toBe(0);
+      }
+      expect(existsSync(bench.path('t.raw.vmar-live'))).toBe(false);
+      const { nodes, edges } = await guestState(machine.qmp);
+      expect(nodes.filter((name) => name.startsWith('vmar') || name === 'd0')).toEqual([]);
+      expect(edges.some((edge) => edge.endsWith(' restored-scsi0'))).toBe(true);
+      expect(await machine.monitor.ask('query-status')).toMatchObject({ running: true });
+      const before = acknowledged(LOG);
+      while (acknowledged(LOG) < before + 5) await delay(20);
+      await machine.monitor.ask('stop');
+      const writes = acknowledged(LOG);
+      await machine.kill();
+      checkWrites(readFileSync(bench.path('t.raw')), image, writes);
+    },
+    100_000,
+  );
 });

@@ -10,8 +10,9 @@ import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
 
 export interface DaemonDisk {
   readonly name: string;
+  /** A file; of "nbd" the socket of a server, whose export has the disk's name. */
   readonly image: string;
-  readonly format: 'raw' | 'qcow2';
+  readonly format: 'raw' | 'qcow2' | 'nbd';
 }
 
 export interface StorageDaemon {
@@ -46,7 +47,11 @@ export async function startStorageDaemon(directory: string, disks: readonly Daem
     const mount = join(directory, `${name}.mount`);
     if (!existsSync(mount)) writeFileSync(mount, '');
     mounts.set(name, mount);
-    const below = `driver=${format},node-name=${name}-image,file.driver=file,file.filename=${image},discard=unmap`;
+    const place =
+      format === 'nbd'
+        ? `server.type=unix,server.path=${image},export=${name}`
+        : `file.driver=file,file.filename=${image}`;
+    const below = `driver=${format},node-name=${name}-image,${place},discard=unmap`;
     words.push('--blockdev', below, '--blockdev', `driver=raw,node-name=${name},file=${name}-image,discard=unmap`);
     words.push('--export', `type=fuse,id=fuse-${name},node-name=${name},mountpoint=${mount},writable=on`);
   }

@@ -10,8 +10,8 @@ import { type SwitchDisk, type SwitchHost, type SwitchReport, switchOver } from 
 
 const FIRST_PAUSE_MILLIS = 500;
 const LONGEST_PAUSE_MILLIS = 15_000;
-/** A guest that is not started yet is waited for by looking often: that costs nothing. */
-const MISSING_PAUSE_MILLIS = 1000;
+/** A guest that is not started yet, or whose monitor is busy, is waited for by looking often: that costs nothing. */
+const AWAY_PAUSE_MILLIS = 1000;
 /** Between two messages of the same. */
 const REMIND_MILLIS = 60_000;
 
@@ -80,10 +80,10 @@ export class GuestMover {
       } catch (error) {
         if (signal.aborted || error instanceof InterruptedError) return undefined;
         if (!(error instanceof VmarError)) throw error;
-        const isMissing = error.code === 'qmp-missing';
+        const isAway = error.code === 'qmp-missing' || error.code === 'qmp-busy';
         this.#tell(error);
-        await this.#options.clock.sleep(isMissing ? MISSING_PAUSE_MILLIS : pause, signal).catch(() => undefined);
-        if (!isMissing) pause = Math.min(2 * pause, LONGEST_PAUSE_MILLIS);
+        await this.#options.clock.sleep(isAway ? AWAY_PAUSE_MILLIS : pause, signal).catch(() => undefined);
+        if (!isAway) pause = Math.min(2 * pause, LONGEST_PAUSE_MILLIS);
       }
     }
     return undefined;
