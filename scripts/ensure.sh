@@ -124,6 +124,9 @@ check_compiler() {
 }
 
 install_npm_packages() {
+  # npm would empty the directory that it points to, under whoever works there.
+  [ ! -L node_modules ] || die "node_modules is a link to $(readlink node_modules), and the packages there are not those of" \
+    "package-lock.json, or older: run npm ci in that directory, or remove the link."
   say "installing npm packages (zstd-napi is compiled: up to a minute)"
   quietly npm ci --include=dev --no-audit --no-fund --loglevel=error || die "the npm packages could not be installed"
   ! packages_are_stale || die "npm ci left something out; was it run with --ignore-scripts? Try: npm rebuild zstd-napi"
