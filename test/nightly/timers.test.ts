@@ -41,7 +41,7 @@ jobs:
   checks: {kind: verify, datastore: main, schedule: "Mon..Fri 22:30", budget: 2h}
   hooked: {guests: ["100"], datastore: main, schedule: daily, hooks: {before-job: mount /mnt/nas}}
   mailed: {guests: ["100"], datastore: main, schedule: weekly, notify: {when: failure, mail: root@localhost}}
-  tried: {kind: drill, datastore: main, schedule: monthly, guests: ["100"]}
+  tried: {kind: drill, datastore: main, schedule: monthly, guests: ["100"], fsck: true}
   by-hand: {kind: prune, datastore: main, retention: {daily: 7}}
 `;
 
