@@ -7,8 +7,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BusyError, FailedError, InterruptedError, VmarError } from '../../src/base/errors.js';
+import { PrivateDirectory } from '../../src/base/private-directory.js';
 import type { BlockDevice } from '../../src/plugin-api.js';
-import { PrivateDirectory } from './private-directory.js';
 import { EXPORT_NAME, type ExportedImage, type QemuCommand, qemuCommands } from './qemu-command.js';
 
 /** $1 is the directory, the rest the command. Descriptor 3 is the pipe; 127 says that there is no such program. */
@@ -29,6 +29,7 @@ rm -f "$directory/socket"
 rmdir "$directory" 2>/dev/null
 exit "$status"
 `;
+const DIRECTORY_PREFIX = 'vmar-qemu-';
 const NO_PROGRAM = 127;
 const START_MILLIS = 30_000;
 const POLL_MILLIS = 10;
@@ -67,7 +68,7 @@ export async function serveImage(
   name: string,
   signal: AbortSignal | undefined,
 ): Promise<ServedImage> {
-  const directory = PrivateDirectory.make(host.temporaryDirectory);
+  const directory = PrivateDirectory.makeShort(host.temporaryDirectory, DIRECTORY_PREFIX);
   try {
     for (const command of qemuCommands(image, `${directory.path}/socket`)) {
       const program = new GuardedProgram(directory, command);

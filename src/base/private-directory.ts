@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A directory for one socket, which nobody else may enter. It is locked while its maker lives; what a maker that was
-// killed left behind is removed by the next.
+// A directory of one program, which nobody else may enter. It is locked while its maker lives; what a maker that was killed
+// left behind is removed by the next.
 
 import { closeSync, constants, fstatSync, mkdtempSync, openSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { flock } from '../../src/base/syscalls.js';
+import { flock } from './syscalls.js';
 
-const PREFIX = 'vmar-qemu-';
 /** What a socket address of Linux holds, less the name of the socket. */
 const MOST_PATH_BYTES = 90;
 
@@ -20,11 +19,16 @@ export class PrivateDirectory {
     this.#fd = fd;
   }
 
-  static make(parent: string): PrivateDirectory {
-    const place = Buffer.byteLength(parent) + PREFIX.length + 7 > MOST_PATH_BYTES ? '/tmp' : parent;
-    sweep(place);
+  /** For sockets; where the parent's path is too long for them, in /tmp. The prefix is that of one use alone. */
+  static makeShort(parent: string, prefix: string): PrivateDirectory {
+    const isLong = Buffer.byteLength(parent) + prefix.length + 7 > MOST_PATH_BYTES;
+    return PrivateDirectory.make(isLong ? '/tmp' : parent, prefix);
+  }
+
+  static make(parent: string, prefix: string): PrivateDirectory {
+    sweep(parent, prefix);
     for (;;) {
-      const path = mkdtempSync(join(place, PREFIX));
+      const path = mkdtempSync(join(parent, prefix));
       const fd = lockDirectory(path);
       if (fd !== undefined) return new PrivateDirectory(path, fd);
       // Someone swept it away before it was locked.
@@ -55,8 +59,8 @@ function isStill(path: string, fd: number): boolean {
   return now !== undefined && now.ino === fstatSync(fd).ino;
 }
 
-function sweep(parent: string): void {
-  for (const name of readdirSync(parent).filter((each) => each.startsWith(PREFIX))) {
+function sweep(parent: string, prefix: string): void {
+  for (const name of readdirSync(parent).filter((each) => each.startsWith(prefix))) {
     const path = join(parent, name);
     try {
       if (statSync(path).uid !== process.getuid?.()) continue;
