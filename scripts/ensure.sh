@@ -24,6 +24,7 @@ case "${1:-}" in
     optional='e2fsprogs:mke2fs e2fsprogs:debugfs zstd:zstd qemu-utils:qemu-nbd qemu-system-common:qemu-storage-daemon
       nbdkit:nbdkit libnbd-bin:nbdinfo libnbd-bin:nbdcopy libnbd-bin:nbdfuse fio:fio openssl:openssl
       qemu-system-x86:qemu-system-x86_64 lzop:lzop chromium:chromium systemd:systemd-analyze perl:prove python3-libnbd:/usr/lib/python3/dist-packages/nbd.py
+      xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs dosfstools:mkfs.vfat
       python3:/usr/bin/python3 python3-zstandard:/usr/lib/python3/dist-packages/zstandard
       exfatprogs:mkfs.exfat exfat-fuse:mount.exfat-fuse swtpm:swtpm seabios:/usr/share/seabios/bios-256k.bin'
     ;;

@@ -14,6 +14,7 @@ export function defineHousekeeping(program: Command, action: Action): void {
   definePrune(program, action);
   defineGc(program, action);
   defineCopy(program, action);
+  defineDrill(program, action);
 }
 
 function definePrune(program: Command, action: Action): void {
@@ -77,6 +78,37 @@ there already is not copied twice. Between datastores of different cluster size 
 anew, which it says. A damaged backup is named, and stops no other (exit status 3).`,
     );
   action(copy, () => import('./commands/copy.js'), all);
+}
+
+function defineDrill(program: Command, action: Action): void {
+  const drill = program
+    .command('drill')
+    .description('try a backup: check its file systems, or boot it, without changing it or any disk')
+    .argument('<backup>', 'the backup; a guest stands for its newest')
+    .option('--fsck', 'check the file systems on its disks by their own tools, read-only')
+    .option('--boot', 'boot it under QEMU, without a network, until a text comes up on its serial console')
+    .option('--until <text>', 'with --boot: the text, such as "login:"')
+    .option('--disk <name>', 'only this disk; repeatable', collect)
+    .option('--timeout <span>', 'fail after so long: 90s, 10min (default: 10min with --boot)')
+    .option('--memory <size>', 'of the guest (default: 1GiB)')
+    .option('--cpus <number>', 'of the guest (default: 2)')
+    .option('--bus <bus>', 'of its disks: scsi, virtio, sata or ide (default: as their names say, else virtio)')
+    .option('--firmware <file>', "the guest's firmware, such as OVMF (default: QEMU's BIOS)")
+    .option('--allow-mount', 'with --fsck: mount what wants that for its log (XFS), in this host: trust the guest')
+    .option('--work-dir <dir>', 'where what the drill writes lies meanwhile (default: TMPDIR)')
+    .option('--no-report', 'do not keep a report of it in the datastore')
+    .option('--workers <number>', 'threads (default: one a core)')
+    .addHelpText(
+      'after',
+      `
+Nothing is restored: what is read is read from the backup, and what is written goes to a scratch file. A partition that
+cannot be checked is named. The exit status is 1 if the drill fails, or could check nothing, and 3 if it met damage.`,
+    );
+  action(drill, () => import('./commands/drill.js'), only);
+}
+
+function only(words: readonly string[]): string {
+  return words[0]!;
 }
 
 function collect(value: string, before: readonly string[] | undefined): readonly string[] {
