@@ -193,6 +193,11 @@ export class DatastoreVault implements Vault {
     return this.#known.has(id);
   }
 
+  /** Whether anything that the backups given out for comparison rest on is known to be damaged. */
+  get isDamageKnown(): boolean {
+    return this.#damage.some((damage) => !damage.isNone);
+  }
+
   isLost(id: Uint8Array): boolean {
     return this.#damage.some((damage) => damage.isLost(id));
   }

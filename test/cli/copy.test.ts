@@ -206,6 +206,21 @@ describe('vmar copy', () => {
     expect(await bench.json(from(B, ['verify']))).toMatchObject({ ok: true });
   });
 
+  it('brings once more what is known to be damaged there, which heals what is there already', async () => {
+    await freshB();
+    await bench.json(from(A, ['copy', FIRST, '--to', B]));
+    await damageData(B);
+    expect((await bench.run(from(B, ['verify']))).status).toBe(3);
+    expect((await bench.run(from(B, ['restore', FIRST, '--to', bench.path('lost')]))).status).toBe(3);
+    await bench.json(from(A, ['copy', LAST, '--to', B]));
+    expect((await restored(B, LAST)).equals(readFileSync(bench.path('night2.raw')))).toBe(true);
+    // The second has all that the first has, so with both copied that one is whole again.
+    await bench.json(from(A, ['copy', SECOND, '--to', B]));
+    expect((await restored(B, FIRST)).equals(readFileSync(bench.path('night0.raw')))).toBe(true);
+    const { damage } = (await bench.run(['--json', ...from(B, ['verify'])])).json();
+    expect(damage.flatMap(({ backups }: { backups: string[] }) => backups)).toEqual([]);
+  });
+
   it('completes the labels that a copy which was cut off had not come to', async () => {
     await freshB();
     await bench.json(from(A, ['copy', FIRST, '--to', B]));

@@ -176,7 +176,8 @@ export async function relativesOf(
   for (const each of [before, after]) {
     if (each !== undefined && each !== latest) relatives.push(await vault.relative(each, description));
   }
-  return relatives;
+  // Then every chunk is looked up, and what is damaged there comes once more: that heals the others, too.
+  return vault.isDamageKnown ? [] : relatives;
 }
 
 async function sidecarOf(store: Datastore, ref: BackupRef): Promise<Sidecar | undefined> {
