@@ -6,7 +6,7 @@
 // several verifiers did at once is joined: the later time counts.
 
 import type { HashName } from '../../formats/vmar/hash.js';
-import { placesOf, runsOf } from '../../formats/vmar/runs.js';
+import { placesOf, type Run } from '../../formats/vmar/runs.js';
 import {
   decodeVerifyHistory,
   encodeVerifyHistory,
@@ -37,9 +37,30 @@ export interface FollowedBackup {
 /** What is there now; whatever else a history speaks of is forgotten. */
 export interface HistoryScope {
   readonly packs: ReadonlySet<PackId>;
+  /** In the order of their names. */
   readonly backups: readonly FollowedBackup[];
-  /** The packs that each of `backups` rests on, in the same order. */
-  readonly packsOf: readonly (readonly PackId[])[];
+  /** Of each pack the backups that rest on it, by their places in `backups`; runs, as whole nights share most packs. */
+  readonly neededBy: ReadonlyMap<PackId, readonly Run[]>;
+}
+
+/** @param packsOf what a backup rests on, asked for once for each */
+export function historyScope<Backup extends FollowedBackup>(
+  packs: ReadonlySet<PackId>,
+  backups: readonly Backup[],
+  packsOf: (backup: Backup) => Iterable<PackId>,
+): HistoryScope {
+  const sorted = [...backups].sort((a, b) => compareNames(a.backup, b.backup));
+  const neededBy = new Map<PackId, { first: number; count: number }[]>();
+  for (const [place, backup] of sorted.entries()) {
+    for (const packId of packsOf(backup)) {
+      const runs = neededBy.get(packId) ?? [];
+      neededBy.set(packId, runs);
+      const last = runs.at(-1);
+      if (last !== undefined && last.first + last.count === place) last.count++;
+      else runs.push({ first: place, count: 1 });
+    }
+  }
+  return { packs, backups: sorted.map(({ backup, digest }) => ({ backup, digest })), neededBy };
 }
 
 export class VerifyHistory {
@@ -116,23 +137,19 @@ export class VerifyHistory {
   }
 
   /** What is to be stored of it. */
-  fields({ packs, backups, packsOf }: HistoryScope): VerifyHistoryFields {
-    const order = backups.map((_, at) => at).sort((a, b) => compareNames(backups[a]!.backup, backups[b]!.backup));
-    const needed = new Map<PackId, number[]>([...packs].map((packId) => [packId, []]));
-    for (const [place, at] of order.entries()) for (const packId of packsOf[at] ?? []) needed.get(packId)?.push(place);
+  fields({ packs, backups, neededBy }: HistoryScope): VerifyHistoryFields {
     return {
-      backups: order.map((at) => {
-        const { backup, digest } = backups[at]!;
+      backups: backups.map(({ backup, digest }) => {
         return { backup, manifestDigest: digest, followedMillis: this.followedMillis(digest) ?? 0 };
       }),
-      packs: [...needed].sort(([a], [b]) => (a < b ? -1 : 1)).map((entry) => this.#packFields(entry)),
+      packs: [...packs].sort().map((id) => this.#packFields(id, neededBy.get(id) ?? [])),
     };
   }
 
-  #packFields([id, places]: readonly [PackId, readonly number[]]): VerifiedPack {
+  #packFields(id: PackId, neededBy: readonly Run[]): VerifiedPack {
     const packId = fromHex(id, 16);
     if (packId === undefined) throw new BugError(`not the id of a pack: ${id}`);
-    return { packId, readMillis: this.packReadMillis(id) ?? 0, neededBy: runsOf(new Set(places)) };
+    return { packId, readMillis: this.packReadMillis(id) ?? 0, neededBy };
   }
 }
 

@@ -15,7 +15,7 @@ import { initDatastore } from '#vmar/src/store/init.js';
 import { newReportPath, writeReport } from '#vmar/src/store/job-reports.js';
 import { manifestPath } from '#vmar/src/store/layout.js';
 import { listManifests } from '#vmar/src/store/manifests.js';
-import { saveHistory, VerifyHistory } from '#vmar/src/store/verify-history.js';
+import { historyScope, saveHistory, VerifyHistory } from '#vmar/src/store/verify-history.js';
 import { type Random, seededRandom } from '../base/random.js';
 
 const CLUSTER = 65536;
@@ -243,12 +243,9 @@ async function noteVerified(store: Datastore, millis: number, isPartial: boolean
   const known = isPartial ? entries.filter(({ ref }) => ref.timeSeconds * 1000 < millis) : entries;
   for (const pack of packs) history.noteRead(pack, millis);
   for (const { digest } of known) history.noteFollowed(digest, millis);
-  const backups = entries.map(({ ref, digest }) => ({ backup: formatBackupId(ref), digest }));
-  await saveHistory(store, session, history, {
-    packs,
-    backups,
-    packsOf: entries.map(({ manifest }) => manifest.packs),
-  });
+  const backups = entries.map(({ ref, digest, manifest }) => ({ backup: formatBackupId(ref), digest, manifest }));
+  const scope = historyScope(packs, backups, ({ manifest }) => manifest.packs);
+  await saveHistory(store, session, history, scope);
   await session.end();
 }
 

@@ -12,7 +12,13 @@ import type { FossilRecord } from '../../store/gc/fossil-record.js';
 import type { PackId } from '../../store/layout.js';
 import type { ManifestList } from '../../store/manifests.js';
 import type { Session } from '../../store/session.js';
-import { type HistoryScope, historyPath, saveHistory, VerifyHistory } from '../../store/verify-history.js';
+import {
+  type HistoryScope,
+  historyPath,
+  historyScope,
+  saveHistory,
+  VerifyHistory,
+} from '../../store/verify-history.js';
 import { type DamageEntries, joinEntries } from './damage-entries.js';
 
 /** Saving takes at most this part of the time. */
@@ -73,11 +79,13 @@ export class VerifyMemory {
     const { list, present, successors, entries, remembers } = given;
     const history = await VerifyHistory.read(store.root, store.log);
     const known = await readDamage(store.root, store.log);
-    const scope = {
-      packs: present,
-      backups: list.entries.map(({ ref, digest }) => ({ backup: formatBackupId(ref), digest })),
-      packsOf: list.entries.map(({ manifest }) => [...packsNow(manifest.packs, successors, (id) => present.has(id))]),
-    };
+    const backups = list.entries.map(({ ref, digest, manifest }) => ({
+      backup: formatBackupId(ref),
+      digest,
+      manifest,
+    }));
+    const isThere = (packId: PackId): boolean => present.has(packId);
+    const scope = historyScope(present, backups, ({ manifest }) => packsNow(manifest.packs, successors, isThere));
     const memory = new VerifyMemory(store, session, history, known, scope, entries);
     memory.#canSave = remembers;
     return memory;
