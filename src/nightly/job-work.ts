@@ -59,7 +59,7 @@ export async function doWork(job: JobConfig, done: WorkDone, options: WorkOption
       return;
     }
     case 'drill': {
-      const guests = (await chosenGuests(store, job.guests ?? ['*'])).map(formatGuest);
+      const guests = (await chosenGuests(store, job.guests ?? ['*'])).map(shortName);
       const works = guests.map((guest) => ({ guest, words: drillWords(job, guest) }));
       await runGuests(job, works, 1, done, options);
       return;

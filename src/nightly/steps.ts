@@ -117,7 +117,8 @@ function summaryOf(step: string, document: JsonObject): string {
   }
   if (step === 'copy') {
     const all = Array.isArray(document.copied) ? document.copied.filter(isObject) : [];
-    return `${all.filter(({ known }) => known !== true).length} of ${all.length} backups copied, the others were there`;
+    const copied = all.filter(({ known }) => known !== true).length;
+    return `${copied} backups copied, ${all.length - copied} were there`;
   }
   return '';
 }
