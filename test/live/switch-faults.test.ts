@@ -2,17 +2,7 @@
 // Proves: whatever stands in the way of a move, the guest is served on, loses nothing, is told of, and is moved when it can
 // be; of several disks all are moved or none; a guest that stands still stays so.
 
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ofdTryLock } from '#vmar/src/base/syscalls.js';
@@ -22,6 +12,7 @@ import { makeImage, noise } from '../cli/images.js';
 import { fakeMonitor, fakeServer } from '../qmp/fake-line-server.js';
 import { guestState } from '../qmp/guest-state.js';
 import { haveMachine, type Machine, startMachine } from '../qmp/machine.js';
+import { makeVirsh } from '../qmp/virsh-stand-in.js';
 import { LiveProcess } from './live-process.js';
 
 const MIB = 1 << 20;
@@ -165,19 +156,7 @@ describe.skipIf(!haveMachine('failing moves of guests'))('a move of a guest', ()
   }, 40_000);
 
   it('through libvirt', async () => {
-    // A stand-in for virsh, which asks the machine's own monitor.
-    const script = `#!${process.execPath}
-      const socket = require('net').connect(${JSON.stringify(bench.path('machine.qmp'))});
-      socket.on('error', () => process.exit(1));
-      const lines = require('readline').createInterface({ input: socket });
-      let answers = 0;
-      lines.on('line', (line) => {
-        const message = JSON.parse(line);
-        if (message.QMP) socket.write('{"execute":"qmp_capabilities"}\\n' + process.argv[5] + '\\n');
-        else if (!message.event && ++answers === 2) { console.log(line); process.exit(0); }
-      });`;
-    mkdirSync(bench.path('bin'), { recursive: true });
-    writeFileSync(bench.path('bin', 'virsh'), script, { mode: 0o755 });
+    makeVirsh(bench.path('bin'), bench.path('machine.qmp'));
     const env = { PATH: `${bench.path('bin')}:${process.env.PATH}` };
     live = new LiveProcess(bench, ['200', '--disk', 'a=a.raw', '--socket', 's.sock', '--libvirt', 'web'], env);
     await live.until('listening');

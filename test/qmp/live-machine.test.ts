@@ -10,6 +10,7 @@ import { Bench, type Json } from '../cli/bench.js';
 import { fakeAgent } from './fake-agent.js';
 import { type GuestState, guestState } from './guest-state.js';
 import { haveMachine, type Machine, startMachine } from './machine.js';
+import { makeVirsh } from './virsh-stand-in.js';
 
 const MIB = 1 << 20;
 const VIRTIO = '/machine/peripheral/vd0/virtio-backend';
@@ -231,18 +232,7 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
   });
 
   it('through libvirt', async () => {
-    // A stand-in for virsh, which asks the machine's own monitor.
-    const script = `#!${process.execPath}
-      const socket = require('net').connect(${JSON.stringify(machine.qmp)});
-      const lines = require('readline').createInterface({ input: socket });
-      let answers = 0;
-      lines.on('line', (line) => {
-        const message = JSON.parse(line);
-        if (message.QMP) socket.write('{"execute":"qmp_capabilities"}\\n' + process.argv[5] + '\\n');
-        else if (!message.event && ++answers === 2) { console.log(line); process.exit(0); }
-      });`;
-    mkdirSync(bench.path('bin'), { recursive: true });
-    writeFileSync(bench.path('bin', 'virsh'), script, { mode: 0o755 });
+    makeVirsh(bench.path('bin'), machine.qmp);
     const env = { PATH: `${bench.path('bin')}:${process.env.PATH}` };
     const fleece = ['--fleece', bench.path('fleece')];
     const { disks } = await bench.json(['backup', '100', '--libvirt', 'web', ...fleece], { env });
