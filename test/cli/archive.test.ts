@@ -109,17 +109,22 @@ describe('archives on the command line', () => {
   });
 
   it.each(['x.vma', '/x/y.vma.zst', 'x.vma.gz', 'x.vma.lzo'])(
-    'of Proxmox can only be restored or imported: %s',
+    'of Proxmox are read from front to back, and so not compared: %s',
     async (name) => {
+      const advice = expect.stringContaining('vmar import');
+      for (const words of [
+        ['diff', name, name],
+        ['serve', name, '--socket', 's.sock'],
+      ]) {
+        expect(await bench.error(words, { env })).toMatchObject({ exit: 1, code: 'foreign-archive', advice });
+      }
       for (const words of [
         ['show', name],
         ['verify', name],
-        ['diff', name, name],
+        ['restore', name, '--to', 'o'],
       ]) {
-        const advice = expect.stringContaining('vmar import');
-        expect(await bench.error(words, { env })).toMatchObject({ exit: 1, code: 'foreign-archive', advice });
+        expect(await bench.error(words, { env })).toMatchObject({ exit: 4 });
       }
-      expect(await bench.error(['restore', name, '--to', 'o'], { env })).toMatchObject({ exit: 4 });
     },
   );
 
