@@ -70,8 +70,16 @@ function maxUnused(given: number | undefined): GcOptions {
   return given === undefined ? {} : { maxUnusedPercent: given };
 }
 
+const QUICK_ALONE = { error: 'quick: true without older-than and budget', path: ['quick'] };
 const verifyFields = { 'older-than': span.optional(), budget: span.optional(), quick: yesOrNo.optional() };
-const verifyOfBackup = mapOf('a map with schedule, older-than, budget', { schedule, ...verifyFields });
+const verifyOfBackup = oneWay(mapOf('a map with schedule, older-than, budget', { schedule, ...verifyFields }));
+
+/** What is quick reads no packs: nothing of it would be left for the next time. */
+function oneWay<T extends z.ZodType<Pick<VerifyMap, 'quick' | 'older-than' | 'budget'>>>(map: T) {
+  return map.refine(({ quick, budget, 'older-than': olderThan }) => {
+    return quick !== true || (budget === undefined && olderThan === undefined);
+  }, QUICK_ALONE);
+}
 
 const MAPS = {
   backup: mapOf('a map', {
@@ -88,7 +96,7 @@ const MAPS = {
     labels: namesTo('a map of labels', text).optional(),
     'max-age': span.optional(),
   }),
-  verify: mapOf('a map', { ...base, datastore: partName, ...verifyFields }),
+  verify: oneWay(mapOf('a map', { ...base, datastore: partName, ...verifyFields })),
   prune: mapOf('a map', { ...base, datastore: partName, guests: guests.optional(), retention, gc: gc.optional() }),
   gc: mapOf('a map', { ...base, datastore: partName, 'max-unused': percent.optional() }),
   copy: mapOf('a map', {

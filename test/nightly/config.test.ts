@@ -186,6 +186,11 @@ describe('what is wrong is told with line, column, what was found and what expec
       ['5:5 jobs.n.guests: expected all, or a list of guests, of which "*" stands for any, found a list'],
     ],
     [
+      'a quick verification in portions',
+      `${HEAD}jobs: {n: {kind: verify, datastore: main, quick: true, budget: 2h}}\n`,
+      ['3:50 jobs.n.quick: expected quick: true without older-than and budget, found "true"'],
+    ],
+    [
       'a datastore that is not there',
       `${HEAD}jobs: {n: {kind: gc, datastore: mian}}\n`,
       ['3:33 jobs.n.datastore: there is no datastore "mian"; did you mean main?'],
