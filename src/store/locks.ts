@@ -29,6 +29,7 @@ class FileLock implements Lock {
   readonly path: string;
   readonly mode: LockMode;
   #fd: number | undefined;
+  #isSigned = false;
 
   constructor(path: string, mode: LockMode, fd: number) {
     this.path = path;
@@ -39,6 +40,7 @@ class FileLock implements Lock {
   /** Writes down who holds it. Past StoreFs, as it is no content of the datastore; where it fails, nobody knows. */
   sign(doing: string): void {
     if (this.#fd === undefined) return;
+    this.#isSigned = true;
     try {
       ftruncateSync(this.#fd, 0);
       writeSync(this.#fd, encodeHolder(doing), 0);
@@ -47,12 +49,23 @@ class FileLock implements Lock {
     }
   }
 
+  /** What no seal covers is not left behind. */
+  #unsign(fd: number): void {
+    try {
+      ftruncateSync(fd, 0);
+    } catch {
+      // Read-only by now.
+    }
+  }
+
   isIntact(): boolean {
     return this.#fd !== undefined && isAt(this.#fd, this.path);
   }
 
   async release(): Promise<void> {
-    if (this.#fd !== undefined) closeSync(this.#fd);
+    if (this.#fd === undefined) return;
+    if (this.#isSigned) this.#unsign(this.#fd);
+    closeSync(this.#fd);
     this.#fd = undefined;
   }
 }
