@@ -188,6 +188,8 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
 
   it('ends when its QEMU is killed at any moment, and leaves nothing on the host', async () => {
     for (const millis of [200, 350, 500]) {
+      // Four seconds' worth: none of them is done before.
+      await machine.write(VIRTIO, 7, 0, 8 * MIB);
       const { finished } = bench.start(['--json', ...words('--speed', '2MiB')]);
       await delay(millis);
       machine.child.kill('SIGKILL');
