@@ -181,6 +181,7 @@ export class Execution {
     for (const packId of idle) successors.delete(packId);
     if (idle.length === 0 && !isChanged && this.deleted.packs === 0 && !this.#fossils.isDamaged) return;
     try {
+      if (this.deleted.packs > 0) await this.#settleIn();
       await this.#fossils.save();
     } catch (error) {
       if (!isNoRoom(error)) throw error;
