@@ -2,7 +2,8 @@
 // The export of a snapshot, as a device that knows what it means when a read is refused.
 
 import { FailedError } from '../../src/base/errors.js';
-import type { BlockDevice, BlockExtent } from '../../src/plugin-api.js';
+import type { BlockDevice, BlockExtent, DirtyStretch } from '../../src/plugin-api.js';
+import type { ExportDevice } from './source-qemu.js';
 
 export class SnapshotDevice implements BlockDevice {
   readonly name: string;
@@ -26,6 +27,11 @@ export class SnapshotDevice implements BlockDevice {
 
   blockStatus(offsetBytes: number, lengthBytes: number): Promise<BlockExtent[]> {
     return this.#explained(this.#below.blockStatus(offsetBytes, lengthBytes));
+  }
+
+  /** What the bitmap of the export, `from`, says of the range; refused too once the snapshot is given up. */
+  changes(from: ExportDevice, offsetBytes: number, lengthBytes: number): Promise<readonly DirtyStretch[]> {
+    return this.#explained(from.dirtyStatus(offsetBytes, lengthBytes));
   }
 
   discard(offsetBytes: number, lengthBytes: number): Promise<void> {

@@ -219,10 +219,10 @@ class Snapshot {
     const fullReason = plan?.disk.fullReason;
     const fleece = this.#fleeces?.[at];
     const readable = fleece === undefined ? device : new GranuleDevice(device, fleece);
+    const snapshot = new SnapshotDevice(readable, this.#need.path);
     return {
-      ...{ name, sizeBytes },
-      device: new SnapshotDevice(readable, this.#need.path),
-      ...(bitmap === undefined ? {} : { changes: (offset, length) => device.dirtyStatus(offset, length) }),
+      ...{ name, sizeBytes, device: snapshot },
+      ...(bitmap === undefined ? {} : { changes: (offset, length) => snapshot.changes(device, offset, length) }),
       ...(fullReason === undefined ? {} : { fullReason }),
       ...(bitmaps === undefined ? {} : { bitmapName: bitmaps.name }),
     };
