@@ -22,6 +22,7 @@ const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
+const FIONBIO = 0x5421;
 /** _IOR(0x12, 114, size_t) */
 const BLKGETSIZE64 = 0x80081272;
 
@@ -132,6 +133,11 @@ export function blockDeviceBytes(fd: number): number {
   const size = Buffer.alloc(8);
   if (calls().ioctl(fd, BLKGETSIZE64, 'void *', size) !== 0) throw failure('ioctl');
   return Number(size.readBigUInt64LE());
+}
+
+/** Makes writes to the open file wait until there is room, also where Node has made it non-blocking. */
+export function setBlocking(fd: number): void {
+  if (calls().ioctl(fd, FIONBIO, 'void *', Buffer.alloc(4)) !== 0) throw failure('ioctl');
 }
 
 /**

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The sink that writes an archive in the format that was asked for.
 
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, fstatSync } from 'node:fs';
 import { createTarSink } from '../../plugins/sink-tar/sink-tar.js';
 import { VmaSink } from '../../plugins/sink-vma/sink-vma.js';
 import { ArchiveSink } from '../archive/archive-sink.js';
 import { openArchiveVault } from '../archive/archive-vault.js';
 import type { Machine } from '../archive/machine.js';
 import { type ArchiveTarget, openOutput } from '../archive/output-place.js';
+import { setBlocking } from '../base/syscalls.js';
 import type { DumpSink } from '../plugin-api.js';
 import type { ArchiveFormat } from './export-wish.js';
 
@@ -41,6 +42,15 @@ export async function openArchiveSink({
 
 function archiveTarget(path: string | undefined): ArchiveTarget {
   if (path !== undefined) return { kind: 'file', path, overwrite: false };
-  // Not process.stdout, which blocks this thread while the reader is slow.
-  return { kind: 'stream', stream: createWriteStream('', { fd: 1, autoClose: false }) };
+  return { kind: 'stream', stream: standardOutput() };
+}
+
+/**
+ * Not process.stdout, which blocks this thread while the reader is slow. But it makes a pipe non-blocking as soon as anybody
+ * looks at it, and then a write that finds the pipe full fails: that is taken back, after it can happen no more.
+ */
+function standardOutput(): NodeJS.WritableStream {
+  const { fd } = process.stdout;
+  if (!fstatSync(fd).isFile()) setBlocking(fd);
+  return createWriteStream('', { fd, autoClose: false });
 }
