@@ -74,7 +74,17 @@ async function play(workplace, places, { into, words, piped, reads }) {
   const node = [process.execPath, VMAR, '--quiet'];
   if (into) await workplace.run(process.execPath, [VMAR, '--quiet', 'init', fresh], { env });
   const command = piped
-    ? ['sh', '-c', `"$@" --format ${piped} --output - | cat > /dev/null`, 'sh', ...node, 'export', '100']
+    ? [
+        'bash',
+        '-o',
+        'pipefail',
+        '-c',
+        `"$@" --format ${piped} --output - | cat > /dev/null`,
+        'bash',
+        ...node,
+        'export',
+        '100',
+      ]
     : [...node, ...words(places)];
   const result = await timed(workplace, [command], {
     warm: [into ? (reads ? places[reads] : places.image) : home],
