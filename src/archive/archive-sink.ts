@@ -13,9 +13,10 @@ import type { CompressedFrame, Executor, IntakeResult } from '../pipeline/execut
 import type { Slot, SlotPool } from '../pipeline/slots.js';
 import type { BackupDescription, BlockDevice, DumpResult, DumpSink } from '../plugin-api.js';
 import { type SAME_AS_PARENT, ZERO } from '../plugin-api.js';
+import { countedOutput } from './counted-output.js';
 import { DiskIntake } from './disk-intake.js';
 import { Foresight } from './foresight.js';
-import { FrameBuilder, type FrameOutput, type NewChunk } from './frame-builder.js';
+import { FrameBuilder, type NewChunk } from './frame-builder.js';
 import { draftManifest } from './manifest-draft.js';
 import { Scratch } from './scratch.js';
 import type { Vault } from './vault.js';
@@ -73,7 +74,11 @@ export class ArchiveSink implements DumpSink {
     const { executor, gatherSlots, frameSlots, dataFrameBytes } = machine;
     this.#foresight = new Foresight(frameSlots, false);
     const shared = { executor, gatherSlots, frameSlots };
-    this.#data = new FrameBuilder({ ...shared, output: this.#counted(vault.dataFrames), frameBytes: dataFrameBytes });
+    this.#data = new FrameBuilder({
+      ...shared,
+      output: countedOutput(vault.dataFrames, (index) => this.#disks[index]),
+      frameBytes: dataFrameBytes,
+    });
     this.#maps = new FrameBuilder({ ...shared, output: vault.mapFrames, frameBytes: MAP_FRAME_BYTES });
   }
 
@@ -358,20 +363,6 @@ export class ArchiveSink implements DumpSink {
   #pageHasher(level: number): Hasher {
     this.#pageHashers[level] ??= createHasher(this.#vault.hash, chunkContext(level));
     return this.#pageHashers[level]!;
-  }
-
-  /** Counts what frames take on disk, shared out among the disks by raw bytes. */
-  #counted(output: FrameOutput): FrameOutput {
-    return {
-      add: async (part, release) => {
-        const { storedBytes, rawBytes } = part.entry;
-        for (const chunk of part.chunks) {
-          const disk = this.#disks[chunk.disk];
-          if (disk !== undefined) disk.storedBytes += (storedBytes * chunk.lengthBytes) / rawBytes;
-        }
-        await output.add(part, release);
-      },
-    };
   }
 }
 

@@ -7,6 +7,7 @@ import type { Manifest } from '../../../formats/vmar/manifest.js';
 import { VmarError } from '../../base/errors.js';
 import type { SinkMachine } from '../archive-sink.js';
 import { ChunkReader } from '../chunk-reader.js';
+import { countedOutput } from '../counted-output.js';
 import type { DatastoreVault, Relative } from '../datastore-vault.js';
 import { FrameBuilder, type FrameOutput } from '../frame-builder.js';
 import type { OpenBackup } from '../open-backup.js';
@@ -72,7 +73,7 @@ class CopyById {
     const { machine } = options;
     const { executor, gatherSlots, frameSlots, dataFrameBytes } = machine;
     const shared = { executor, gatherSlots, frameSlots };
-    const output = oneAtATime(this.#counted(vault.dataFrames));
+    const output = oneAtATime(countedOutput(vault.dataFrames, (index) => this.#disks[index]));
     this.#data = new FrameBuilder({ ...shared, output, frameBytes: dataFrameBytes });
     this.#maps = new FrameBuilder({ ...shared, output: vault.mapFrames, frameBytes: MAP_FRAME_BYTES });
     const nameOf = (chunk: ChunkEntry) => placeOf(backup, chunk);
@@ -146,20 +147,6 @@ class CopyById {
         const counts = { zeroBytes, unchangedBytes, newBytes, storedBytes: Math.round(storedBytes) };
         return { ...disk, bitmapName: '', ...counts };
       }),
-    };
-  }
-
-  /** What frames take on disk, shared out among the disks by raw bytes. */
-  #counted(output: FrameOutput): FrameOutput {
-    return {
-      add: async (part, release) => {
-        const { storedBytes, rawBytes } = part.entry;
-        for (const chunk of part.chunks) {
-          const disk = this.#disks[chunk.disk];
-          if (disk !== undefined) disk.storedBytes += (storedBytes * chunk.lengthBytes) / rawBytes;
-        }
-        await output.add(part, release);
-      },
     };
   }
 }

@@ -12,6 +12,7 @@ import { listManifestNames } from '../../store/manifest-tree.js';
 import { readManifest } from '../../store/manifests.js';
 import { readSidecar, writeSidecar } from '../../store/sidecars.js';
 import { ArchiveSink } from '../archive-sink.js';
+import { beside } from '../beside.js';
 import { copyBackup, createReader, describeAgain } from '../copy-backup.js';
 import { type DatastoreVault, openDatastoreVault, type Relative } from '../datastore-vault.js';
 import { backupIdentity, isSameBackup } from '../identity.js';
@@ -118,17 +119,6 @@ function asItWas(made: Manifest, was: Manifest): Manifest {
 
 export function describeCopy(backup: OpenBackup): BackupDescription {
   return { ...describeAgain(backup.manifest), ...beside(backup) };
-}
-
-function beside(backup: OpenBackup): Pick<BackupDescription, 'labels' | 'notes' | 'isProtected'> {
-  try {
-    const { labels = new Map(), notes = '', isProtected = false } = backup.sidecar ?? {};
-    return { labels, notes, isProtected };
-  } catch (error) {
-    // It was said when the backup was opened.
-    if (error instanceof VmarError) return {};
-    throw error;
-  }
 }
 
 /** Whether chunks can go by their ids. */

@@ -2,11 +2,12 @@
 // vmar export
 
 import { DEFAULT_CLUSTER_BYTES } from '../../../formats/vmar/limits.js';
+import { beside } from '../../archive/beside.js';
 import { copyBackup, createReader, describeAgain } from '../../archive/copy-backup.js';
 import { backupIdentity } from '../../archive/identity.js';
 import { createMachine, type Machine } from '../../archive/machine.js';
-import { EXIT, type ExitStatus, UsageError, VmarError } from '../../base/errors.js';
-import type { BackupDescription, DumpResult } from '../../plugin-api.js';
+import { EXIT, type ExitStatus, UsageError } from '../../base/errors.js';
+import type { DumpResult } from '../../plugin-api.js';
 import { openArchiveSink } from '../archive-sink-of.js';
 import type { Context } from '../context.js';
 import { type Companionship, companionsOf } from '../export-companions.js';
@@ -95,18 +96,6 @@ function tellLeftOut({ log }: Context, companions: Companionship | undefined): v
   if (companions === undefined || companions.leftOut.length === 0) return;
   const what = companions.leftOut.join(' and ');
   log.info(`a .vma file has no room for the ${what} of the backup; with a directory as --output they go beside it`);
-}
-
-/** What may change about it goes along where the format has room for it. */
-function beside(backup: OpenBackup): Pick<BackupDescription, 'labels' | 'notes' | 'isProtected'> {
-  try {
-    const { labels = new Map(), notes = '', isProtected = false } = backup.sidecar ?? {};
-    return { labels, notes, isProtected };
-  } catch (error) {
-    // It was said when the backup was opened.
-    if (error instanceof VmarError) return {};
-    throw error;
-  }
 }
 
 function tell(
