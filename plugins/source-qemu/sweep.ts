@@ -4,8 +4,7 @@
 
 import { REAL_CLOCK } from '../../src/base/clock.js';
 import { BusyError, FailedError } from '../../src/base/errors.js';
-import type { Monitor, Step } from '../../src/plugin-api.js';
-import { driveStep, rawOptions, reopenStep } from './insertion.js';
+import { driveStep, type Monitor, rawOptions, reopenStep, type Step } from '../../src/plugin-api.js';
 import { hasRole, isOurs, RUN_NODE } from './names.js';
 import { isAlive, removeDead } from './run-directory.js';
 

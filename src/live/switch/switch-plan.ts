@@ -2,7 +2,8 @@
 // The steps that move disks, and those that move them back.
 
 import type { BlockNodeInfo } from '../../qmp/answers.js';
-import type { BlockdevOptions, Step } from '../../qmp/commands.js';
+import type { BlockdevOptions } from '../../qmp/commands.js';
+import { driveStep, rawOptions, reopenStep } from '../../qmp/graph-steps.js';
 import type { WindowStep } from '../../qmp/window-plan.js';
 import type { ExportUse } from './export-use.js';
 
@@ -34,25 +35,4 @@ export function moveSteps(moves: readonly Move[]): WindowStep[] {
 /** The node that no longer has a user once the disk is moved. */
 export function replacedNode({ place, nbd }: ExportUse): BlockNodeInfo {
   return place.kind === 'raw-node' ? nbd : place.top;
-}
-
-function driveStep(qomPath: string, nodeName: string): Step {
-  return { execute: 'qom-set', arguments: { path: qomPath, property: 'drive', value: nodeName } };
-}
-
-function reopenStep(options: readonly BlockdevOptions[]): Step {
-  return { execute: 'blockdev-reopen', arguments: { options } };
-}
-
-/** QEMU sets back what is not named. Whether it passes on discards cannot be asked for. */
-function rawOptions(top: BlockNodeInfo, file: string): BlockdevOptions {
-  return {
-    driver: 'raw',
-    'node-name': top.nodeName,
-    file,
-    discard: 'unmap',
-    'detect-zeroes': top.detectZeroes,
-    'read-only': top.readOnly,
-    cache: { direct: top.cacheDirect, 'no-flush': top.cacheNoFlush },
-  };
 }
