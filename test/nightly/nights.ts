@@ -20,9 +20,9 @@ export class Nights {
     return makeImage(this.bench.path(`${name}.raw`), clusters * 65536, [{ at: 0, bytes: noise(clusters) }]);
   }
 
-  /** Lines of the guests and jobs; the datastore is `main`. */
-  configure(guests: string, jobs: string, more = ''): void {
-    const head = `datastores:\n  main: ${this.bench.store}\n`;
+  /** Lines of the guests and jobs, and of datastores besides `main`. */
+  configure(guests: string, jobs: string, more = '', datastores = ''): void {
+    const head = `datastores:\n  main: ${this.bench.store}\n${indented(datastores)}`;
     writeFileSync(this.config, `${head}guests:\n${indented(guests)}jobs:\n${indented(jobs)}${more}`, { mode: 0o600 });
   }
 
