@@ -68,7 +68,7 @@ describe('vmar export', () => {
     expect((await bench.json(['list'])).backups).toHaveLength(1);
   });
 
-  it.each(formats)('to .%s waits for whoever reads it, a slow one too', (format) => {
+  it.each(formats)('to .%s waits for whoever reads it, a slow one too', async (format) => {
     const program = new URL('../../dist/bundle/cli/vmar.js', import.meta.url).pathname;
     const words = [program, 'export', '100', '--format', format, '--output', '-'];
     const slowly = '(for piece in 1 2 3; do sleep 0.3; head -c 100000; done; cat)';
@@ -76,9 +76,9 @@ describe('vmar export', () => {
     const env = { ...process.env, VMAR_DATASTORE: bench.store, VMAR_CACHE_DIR: bench.path('cache') };
     const { status, stderr } = spawnSync('bash', ['-c', script, 'bash', process.execPath, ...words], { env });
     expect({ status, said: stderr.toString() }).toMatchObject({ status: 0 });
-    const [file, stream] = [`e.${format}`, `slow.${format}`].map((name) => readFileSync(bench.path(name)));
-    expect(stream!.byteLength).toBe(file!.byteLength);
-    if (format !== 'vmar') expect(stream!.equals(file!)).toBe(true);
+    // Threads take turns as they like in a .vmar, so that two are rarely the same, but each is whole or damaged.
+    if (format === 'vmar') expect(await bench.json(['verify', 'slow.vmar'])).toMatchObject({ ok: true });
+    else expect(readFileSync(bench.path(`slow.${format}`)).equals(readFileSync(bench.path(`e.${format}`)))).toBe(true);
   });
 
   it('to a directory is named as those want it who read it', async () => {
