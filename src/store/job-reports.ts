@@ -40,10 +40,15 @@ export async function readReport(path: string): Promise<JobReport> {
   return decodeJobReport(await readSmallFile(path, MAX_MANIFEST_BYTES), path);
 }
 
-/** The path for the report of a run that begins now; another for each call. */
+/**
+ * The path for the report of a run that begins now; another for each call. The first four digits after the time are its
+ * milliseconds: runs that begin within one second are listed in their order too.
+ */
 export function newReportPath(root: string, startedMillis: number): string {
-  const time = formatTime(Math.max(0, Math.floor(startedMillis / 1000)));
-  return join(reportDirectory(root), `${time}-${randomBytes(8).toString('hex')}.report`);
+  const started = Math.max(0, Math.floor(startedMillis));
+  const millis = (started % 1000).toString(16).padStart(4, '0');
+  const name = `${formatTime(Math.floor(started / 1000))}-${millis}${randomBytes(6).toString('hex')}.report`;
+  return join(reportDirectory(root), name);
 }
 
 /**

@@ -24,7 +24,8 @@ export interface RunOptions {
   readonly stdin?: number;
   readonly stdout?: number;
   readonly nodeArguments?: readonly string[];
-  readonly uid?: number;
+  /** Root may read and write anything, unless this is taken away. */
+  readonly minding?: 'permissions';
 }
 
 export interface Running {
@@ -33,6 +34,10 @@ export interface Running {
 }
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+const OVERRIDES = '-dac_override,-dac_read_search';
+const MINDING_PERMISSIONS =
+  process.getuid?.() === 0 ? ['setpriv', `--bounding-set=${OVERRIDES}`, `--inh-caps=${OVERRIDES}`] : [];
 
 export class Bench {
   readonly directory = scratchDirectory();
@@ -48,7 +53,9 @@ export class Bench {
   start(words: readonly string[], options: RunOptions = {}): Running {
     const program = join(ROOT, 'dist/bundle/cli', `${options.program ?? 'vmar'}.js`);
     const { VMAR_DATASTORE: _, ...inherited } = process.env;
-    const child = spawn(process.execPath, [...(options.nodeArguments ?? []), program, ...words], {
+    const node = [process.execPath, ...(options.nodeArguments ?? [])];
+    const [command, ...rest] = options.minding === undefined ? node : [...MINDING_PERMISSIONS, ...node];
+    const child = spawn(command as string, [...rest, program, ...words], {
       cwd: this.directory,
       env: {
         ...inherited,
@@ -59,7 +66,6 @@ export class Bench {
         ...options.env,
       },
       stdio: [options.stdin ?? 'ignore', options.stdout ?? 'pipe', 'pipe'],
-      ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
     });
     return { child, finished: collect(child) };
   }

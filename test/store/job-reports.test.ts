@@ -54,7 +54,12 @@ describe('reports of jobs', () => {
     expect(readdirSync(join(store.root, 'tmp'))).toEqual([]);
   });
 
-  it('of one second do not replace each other; one that is written again does', async () => {
+  it('of one second come in their order too', async () => {
+    for (const millis of [9, 999, 100, 10]) await keep(START + millis, `${millis}`);
+    expect(await jobsOf()).toEqual(['999', '100', '10', '9']);
+  });
+
+  it('of one moment do not replace each other; one that is written again does', async () => {
     await keep(START, 'a');
     const path = await keep(START, 'b');
     await writeReport(store, path, { ...jobReportSample(), job: 'c', startedMillis: START });
