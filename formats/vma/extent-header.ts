@@ -3,8 +3,8 @@
 
 import { asBuffer, bytesEqual } from '../../src/base/bytes.js';
 import { refusalOf } from '../vmar/fields.js';
-import { MD5_BYTES, md5Without } from './fields.js';
-import { CLUSTERS_PER_EXTENT, EXTENT_HEADER_BYTES } from './limits.js';
+import { MD5_BYTES, md5, md5Without } from './fields.js';
+import { CLUSTERS_PER_EXTENT, EXTENT_HEADER_BYTES, WRITTEN_CLUSTERS_PER_EXTENT } from './limits.js';
 
 export const EXTENT_MAGIC: Uint8Array = Uint8Array.of(0x56, 0x4d, 0x41, 0x45);
 const AT = { reserved: 4, blockCount: 6, uuid: 8, md5: 24, entries: 40 } as const;
@@ -20,25 +20,45 @@ export interface ExtentEntry {
   readonly offsetBytes: number;
 }
 
-export function encodeExtentHeader(
-  into: Uint8Array,
-  uuid: Uint8Array,
-  entries: readonly Pick<ExtentEntry, 'device' | 'cluster' | 'mask'>[],
-): void {
-  const bytes = asBuffer(into).subarray(0, EXTENT_HEADER_BYTES).fill(0);
-  bytes.set(EXTENT_MAGIC, 0);
-  bytes.set(uuid, AT.uuid);
-  let blocks = 0;
-  let at: number = AT.entries;
-  for (const { device, cluster, mask } of entries) {
-    bytes.writeUInt16BE(mask, at);
-    bytes[at + 3] = device;
-    bytes.writeUInt32BE(cluster, at + 4);
-    blocks += countBits(mask);
-    at += ENTRY_BYTES;
+/** The header of an extent that fills with clusters: at most as many as the real tool puts there. */
+export class ExtentHeaderDraft {
+  readonly #bytes = Buffer.alloc(EXTENT_HEADER_BYTES);
+  #at: number = AT.entries;
+  #blocks = 0;
+
+  constructor(uuid: Uint8Array) {
+    this.#bytes.set(EXTENT_MAGIC, 0);
+    this.#bytes.set(uuid, AT.uuid);
   }
-  bytes.writeUInt16BE(blocks, AT.blockCount);
-  bytes.set(md5Without(bytes, AT.md5), AT.md5);
+
+  get isEmpty(): boolean {
+    return this.#at === AT.entries;
+  }
+
+  get isFull(): boolean {
+    return this.#at === AT.entries + WRITTEN_CLUSTERS_PER_EXTENT * ENTRY_BYTES;
+  }
+
+  /** The blocks that the mask names follow those of the cluster before it. */
+  add(device: number, cluster: number, mask: number): void {
+    this.#bytes.writeUInt16BE(mask, this.#at);
+    this.#bytes[this.#at + 3] = device;
+    this.#bytes.writeUInt32BE(cluster, this.#at + 4);
+    this.#blocks += countBits(mask);
+    this.#at += ENTRY_BYTES;
+  }
+
+  /** Puts the header at the start of `into`, and begins the next one. */
+  finish(into: Uint8Array): void {
+    const bytes = this.#bytes;
+    bytes.writeUInt16BE(this.#blocks, AT.blockCount);
+    bytes.fill(0, AT.md5, AT.md5 + MD5_BYTES);
+    bytes.set(md5(bytes), AT.md5);
+    into.set(bytes);
+    bytes.fill(0, AT.entries, this.#at);
+    this.#at = AT.entries;
+    this.#blocks = 0;
+  }
 }
 
 /** @throws DamageError at `offsetBytes`, where the extent begins in the file */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Fields of the layout: big-endian 64-bit numbers, MD5 with its own field zeroed, names.
 
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { isSize } from '../../src/base/checked.js';
 import { MAX_NAME_BYTES } from './limits.js';
 
@@ -16,10 +16,15 @@ export function getSize(bytes: Buffer, at: number): number {
   return isSize(value) ? value : Number.POSITIVE_INFINITY;
 }
 
+/** Of few bytes, of which there are many: two thirds of what a Hash object costs. */
+export function md5(bytes: Uint8Array): Buffer {
+  return hash('md5', bytes, 'buffer');
+}
+
 /** The MD5 of the bytes with the 16 at `md5At` taken as zeros. */
 export function md5Without(bytes: Uint8Array, md5At: number): Buffer {
-  const hash = createHash('md5').update(bytes.subarray(0, md5At)).update(ZERO_MD5);
-  return hash.update(bytes.subarray(md5At + MD5_BYTES)).digest();
+  const begun = createHash('md5').update(bytes.subarray(0, md5At)).update(ZERO_MD5);
+  return begun.update(bytes.subarray(md5At + MD5_BYTES)).digest();
 }
 
 /** A base name that is safe to write into any directory. */

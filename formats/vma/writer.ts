@@ -5,7 +5,7 @@ import { isAllZero } from '../../src/base/bytes.js';
 import { BugError } from '../../src/base/errors.js';
 import { required } from '../vmar/fields.js';
 import { Coverage } from './coverage.js';
-import { encodeExtentHeader } from './extent-header.js';
+import { ExtentHeaderDraft } from './extent-header.js';
 import { isVmstate, type VmaDevice, type VmaHeader } from './header.js';
 import { encodeVmaHeader } from './header-encoder.js';
 import {
@@ -21,12 +21,6 @@ const EXTENT_BYTES = EXTENT_HEADER_BYTES + WRITTEN_CLUSTERS_PER_EXTENT * CLUSTER
 /** Extents that were written out and may be filled again. */
 const MAX_SPARE = 4;
 
-interface Entry {
-  readonly device: number;
-  readonly cluster: number;
-  readonly mask: number;
-}
-
 /**
  * Gives back what is to be written, in this order: `header()` first, then what each `cluster()` gives, then `end()`.
  * One extent, at most 3.7 MiB, is under way at any time.
@@ -36,18 +30,17 @@ interface Entry {
  * `vmstate`: the real tool leaves such gaps out of the stream that it extracts.
  */
 export class VmaWriter {
-  readonly #header: VmaHeader;
   readonly #encoded: Uint8Array;
   readonly #coverage: Coverage;
-  #entries: Entry[] = [];
+  readonly #draft: ExtentHeaderDraft;
   #extent: Uint8Array | undefined;
   #filledBytes = EXTENT_HEADER_BYTES;
   readonly #spare: Uint8Array[] = [];
 
   /** @throws UsageError for what an archive cannot hold */
   constructor(header: VmaHeader) {
-    this.#header = header;
     this.#encoded = encodeVmaHeader(header);
+    this.#draft = new ExtentHeaderDraft(header.uuid);
     this.#coverage = new Coverage(header, { leftBytes: MAX_SEEN_BYTES });
   }
 
@@ -60,27 +53,60 @@ export class VmaWriter {
    * @returns complete extents to be written; the caller may hand them back by `recycle`
    */
   cluster(device: number, cluster: number, bytes: Uint8Array | 'zero'): Uint8Array[] {
-    const known = this.#coverage.device(device);
-    required(known !== undefined, `device ${device} stands in the header`);
-    const lengthBytes = clusterLength(known as VmaDevice, cluster, bytes);
-    const problem = this.#coverage.add(device, cluster);
-    required(problem === undefined, `cluster ${cluster} of device ${device} comes once, in its device (${problem})`);
-    const mask = isVmstate(known as VmaDevice) ? this.#putWhole(bytes, lengthBytes) : this.#putBlocks(bytes);
-    this.#entries.push({ device, cluster, mask });
-    return this.#entries.length < WRITTEN_CLUSTERS_PER_EXTENT ? [] : [this.#close()];
+    const known = this.#device(device);
+    const lengthBytes = clusterLength(known, cluster, bytes);
+    this.#cover(device, cluster);
+    const mask = isVmstate(known) ? this.#putWhole(bytes, lengthBytes) : this.#putBlocks(bytes);
+    this.#draft.add(device, cluster, mask);
+    return this.#draft.isFull ? [this.#close()] : [];
+  }
+
+  /**
+   * Adds neighbouring clusters of zeros, none of `vmstate`: in one piece of 512 bytes for each 58.
+   * @returns what is to be written
+   */
+  zeros(device: number, firstCluster: number, count: number): Uint8Array[] {
+    required(!isVmstate(this.#device(device)), 'zeros of vmstate are given as clusters');
+    const given: Uint8Array[] = [];
+    // The extent that is under way may have blocks; those after it are headers alone.
+    const headers = new Uint8Array(Math.ceil(count / WRITTEN_CLUSTERS_PER_EXTENT) * EXTENT_HEADER_BYTES);
+    let headerBytes = 0;
+    for (let cluster = firstCluster; cluster < firstCluster + count; cluster++) {
+      this.#cover(device, cluster);
+      this.#draft.add(device, cluster, 0);
+      if (!this.#draft.isFull) continue;
+      if (this.#extent === undefined) {
+        this.#draft.finish(headers.subarray(headerBytes));
+        headerBytes += EXTENT_HEADER_BYTES;
+      } else given.push(this.#close());
+    }
+    if (headerBytes > 0) given.push(headers.subarray(0, headerBytes));
+    return given;
   }
 
   /** @returns the last extent, if there is one */
   end(): Uint8Array[] {
     const [missing] = this.#coverage.missing();
     required(missing === undefined, `every cluster comes (cluster ${missing?.first} of ${missing?.device.name})`);
-    return this.#entries.length === 0 ? [] : [this.#close()];
+    return this.#draft.isEmpty ? [] : [this.#close()];
   }
 
   /** An extent that this writer gave and that is written out: its memory is used again. */
   recycle(extent: Uint8Array): void {
     if (extent.buffer.byteLength !== EXTENT_BYTES || this.#spare.length >= MAX_SPARE) return;
     this.#spare.push(new Uint8Array(extent.buffer));
+  }
+
+  #device(id: number): VmaDevice {
+    const device = this.#coverage.device(id);
+    if (device === undefined) throw new BugError(`not kept: device ${id} stands in the header`);
+    return device;
+  }
+
+  #cover(device: number, cluster: number): void {
+    const problem = this.#coverage.add(device, cluster);
+    if (problem === undefined) return;
+    throw new BugError(`not kept: cluster ${cluster} of device ${device} comes once, in its device (${problem})`);
   }
 
   /** Every block that holds bytes, zeros too; gives the mask. */
@@ -133,8 +159,7 @@ export class VmaWriter {
   #close(): Uint8Array {
     // An extent of zero clusters alone is its header; it need not hold memory for blocks.
     const extent = this.#extent?.subarray(0, this.#filledBytes) ?? new Uint8Array(EXTENT_HEADER_BYTES);
-    encodeExtentHeader(extent, this.#header.uuid, this.#entries);
-    this.#entries = [];
+    this.#draft.finish(extent);
     this.#extent = undefined;
     this.#filledBytes = EXTENT_HEADER_BYTES;
     return extent;

@@ -21,7 +21,7 @@ import {
 
 const SLOT_BYTES = 1 << 20;
 const SLOTS = 16;
-/** A range of more zero clusters is written before the next is taken. */
+/** Clusters of zeros that are written at once; a range of more is written before the next is taken. */
 const MANY_CLUSTERS = 65536;
 
 export interface VmaSinkOptions {
@@ -108,7 +108,9 @@ export class VmaSink implements DumpSink {
         try {
           for (let i = 0; i < count; i++) {
             const piece = kept.subarray(i * CLUSTER_BYTES, (i + 1) * CLUSTER_BYTES);
-            await this.#put(disk, cluster + i, piece);
+            const extents = this.#cluster(disk, cluster + i, piece);
+            // Most clusters fill no extent: for those nothing is awaited.
+            if (extents.length > 0) await this.#write(extents);
           }
         } finally {
           this.#pool.release(kept);
@@ -132,7 +134,13 @@ export class VmaSink implements DumpSink {
     const end = Math.min(device.sizeBytes, (firstCluster + count) * CLUSTER_BYTES);
     counts.zeroBytes += end - firstCluster * CLUSTER_BYTES;
     this.#inTurn(disk, firstCluster, count, async () => {
-      for (let i = 0; i < count; i++) await this.#put(disk, firstCluster + i, 'zero');
+      if (isVmstate(device)) {
+        for (let i = 0; i < count; i++) await this.#write(this.#cluster(disk, firstCluster + i, 'zero'));
+        return;
+      }
+      for (let done = 0; done < count; done += MANY_CLUSTERS) {
+        await this.#write(this.#zeros(disk, firstCluster + done, Math.min(MANY_CLUSTERS, count - done)));
+      }
     });
     if (count > MANY_CLUSTERS) await this.#chain.settled();
   }
@@ -143,7 +151,7 @@ export class VmaSink implements DumpSink {
 
   async finish(): Promise<DumpResult> {
     this.#chain.add(async () => {
-      for (const extent of this.#writer?.end() ?? []) await this.#output.write(extent);
+      await this.#write(this.#writer?.end() ?? []);
       await this.#output.finish();
     });
     await this.#chain.settled();
@@ -165,12 +173,20 @@ export class VmaSink implements DumpSink {
     else inTurn.add(first, count, () => this.#chain.add(step));
   }
 
-  async #put(disk: number, cluster: number, bytes: Uint8Array | 'zero'): Promise<void> {
-    const writer = this.#writer;
-    if (this.#chain.failure !== undefined || writer === undefined) return;
-    for (const extent of writer.cluster(this.#disk(disk).device.id, cluster, bytes)) {
+  #cluster(disk: number, cluster: number, bytes: Uint8Array | 'zero'): Uint8Array[] {
+    if (this.#chain.failure !== undefined) return [];
+    return this.#writer?.cluster(this.#disk(disk).device.id, cluster, bytes) ?? [];
+  }
+
+  #zeros(disk: number, firstCluster: number, count: number): Uint8Array[] {
+    if (this.#chain.failure !== undefined) return [];
+    return this.#writer?.zeros(this.#disk(disk).device.id, firstCluster, count) ?? [];
+  }
+
+  async #write(extents: readonly Uint8Array[]): Promise<void> {
+    for (const extent of extents) {
       await this.#output.write(extent);
-      writer.recycle(extent);
+      this.#writer?.recycle(extent);
     }
   }
 

@@ -5,7 +5,7 @@
 import { type HashName, ID_BYTES, SEAL_BYTES } from '../../formats/vmar/hash.js';
 import type { ErrorMessage } from './error-message.js';
 import type { ExtractChunk, ExtractFrame, ExtractReport, FileTarget } from './extract-job.js';
-import type { LoadReport } from './load-job.js';
+import type { LoadChunk, LoadReport } from './load-job.js';
 import type { SharedSlots } from './slot-memory.js';
 import type { Implementation } from './thread-tools.js';
 import type { VerifyJob, VerifyReport } from './verify-job.js';
@@ -74,8 +74,13 @@ export type Answer =
 const FRAME_NUMBERS = 5;
 const CHUNK_NUMBERS = 4;
 
+interface PackedFrame extends Omit<ExtractFrame, 'chunks'> {
+  /** Those without a place in a target go to 0. */
+  readonly chunks: readonly (LoadChunk & Partial<Pick<ExtractChunk, 'targetOffset'>>)[];
+}
+
 /** Frames and their chunks in two arrays: thousands of objects would cost more to clone than to extract. */
-export function packFrames(frames: readonly ExtractFrame[]): Pick<ExtractTask, 'numbers' | 'hashes'> {
+export function packFrames(frames: readonly PackedFrame[]): Pick<ExtractTask, 'numbers' | 'hashes'> {
   const chunks = frames.reduce((sum, frame) => sum + frame.chunks.length, 0);
   const numbers = new Float64Array(frames.length * FRAME_NUMBERS + chunks * CHUNK_NUMBERS);
   const hashes = new Uint8Array(frames.length * SEAL_BYTES + chunks * ID_BYTES);
@@ -93,7 +98,7 @@ export function packFrames(frames: readonly ExtractFrame[]): Pick<ExtractTask, '
       numbers[number++] = chunk.offsetInFrame;
       numbers[number++] = chunk.lengthBytes;
       numbers[number++] = chunk.kind;
-      numbers[number++] = chunk.targetOffset;
+      numbers[number++] = chunk.targetOffset ?? 0;
       hashes.set(chunk.id, hash);
       hash += ID_BYTES;
     }

@@ -119,7 +119,7 @@ function cloneable(job: VerifyJob): VerifyJob {
 }
 
 function packOne({ frame, chunks }: Omit<LoadJob, 'memory'>): ReturnType<typeof packFrames> {
-  return packFrames([{ ...frame, chunks: chunks.map((chunk) => ({ ...chunk, targetOffset: 0 })) }]);
+  return packFrames([{ ...frame, chunks }]);
 }
 
 function reportOf<T>(answer: Answer): T {
