@@ -2,8 +2,8 @@
 // A StoreFile that goes past the page cache (O_DIRECT): packs are large and not read back soon, and writing them through
 // the cache costs several times the processor time and pushes everything else out of it.
 //
-// What is written is copied into blocks of aligned memory. The thread pool writes all that wait in one call, one call at a
-// time: writes that lengthen a file exclude each other in the kernel, and threads that wait for that burn the processor.
+// What is written is copied into blocks of aligned memory. The thread pool writes those that wait in one call, one call at
+// a time: writes that lengthen a file exclude each other in the kernel, and threads that wait for that burn the processor.
 // What does not fill a whole disk block goes through the plain descriptor, at `fsync` or `close`. The plain descriptor is
 // also what remains where the file system refuses (EINVAL).
 
@@ -16,8 +16,10 @@ import { giveBlock, STAGING_BYTES, type StagingBlock, takeBlock } from './stagin
 
 /** Logical block size of any disk there is; also the alignment of the memory. */
 const ALIGNMENT = 4096;
-/** Blocks that wait or are being written. */
-const MOST_QUEUED = 8;
+/** Blocks that wait or are being written … */
+const MOST_QUEUED = 16;
+/** … and those of one call: while it writes, there is room for the next. */
+const MOST_TOGETHER = MOST_QUEUED / 2;
 
 interface FilledBlock {
   readonly block: StagingBlock;
@@ -85,9 +87,8 @@ export class DirectFile implements StoreFile {
 
   async #writeQueue(): Promise<void> {
     while (this.#queue.length > 0) {
-      const filled = this.#queue;
+      const filled = this.#queue.splice(0, MOST_TOGETHER);
       const at = this.#queueAt;
-      this.#queue = [];
       for (const { lengthBytes } of filled) this.#queueAt += lengthBytes;
       await this.#writeBlocks(filled, at);
       for (const { block } of filled) giveBlock(block);
