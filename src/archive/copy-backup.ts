@@ -46,6 +46,7 @@ export async function copyBackup(
 ): Promise<DumpResult> {
   const disks: BackupDisk[] = [];
   let started = false;
+  let cancel = (): void => undefined;
   try {
     for (const { name } of backup.manifest.disks) disks.push(await openBackupDisk(backup, name, { executor }));
     const job = new BackupJob({
@@ -55,7 +56,8 @@ export async function copyBackup(
     });
     onStart?.(job.progress().totalBytes);
     if (signal?.aborted) throw new InterruptedError();
-    signal?.addEventListener('abort', () => job.cancel(), { once: true });
+    cancel = () => job.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
     started = true;
     return await job.run();
   } catch (error) {
@@ -63,6 +65,8 @@ export async function copyBackup(
     if (!started) await sink.abort();
     throw error;
   } finally {
+    // The signal may be that of many copies, one after another.
+    signal?.removeEventListener('abort', cancel);
     for (const disk of disks) await disk.close();
   }
 }

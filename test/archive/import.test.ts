@@ -2,11 +2,13 @@
 // Imports of .vma files: whatever the order of the clusters, the lengths of the disks and the clusters of the datastore,
 // the same bytes come out, or nothing goes in.
 
+import { getEventListeners } from 'node:events';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { compress } from 'zstd-napi';
+import { openArchiveVault } from '#vmar/src/archive/archive-vault.js';
 import { importFile } from '#vmar/src/archive/import/import-file.js';
 import { ImportPlace, type ImportResult } from '#vmar/src/archive/import/import-place.js';
 import { type Log, SILENT } from '#vmar/src/base/log.js';
@@ -15,7 +17,7 @@ import { readSidecar } from '#vmar/src/store/sidecars.js';
 import { seededRandom } from '../base/random.js';
 import { scratchDirectory } from '../base/scratch.js';
 import { type VmaFileOptions, vmaFile } from './vma-file.js';
-import { type MemoryDisk, World } from './world.js';
+import { CLUSTER, describe as describeBackup, dumpInto, type MemoryDisk, World } from './world.js';
 
 const base = scratchDirectory();
 let files = 0;
@@ -24,11 +26,16 @@ beforeAll(() => {
   process.env.TZ = 'UTC';
 });
 
-async function importAt(world: World, path: string, guestId?: string, log: Log = SILENT): Promise<ImportResult> {
+async function importAt(
+  world: World,
+  path: string,
+  guestId?: string,
+  { log = SILENT, signal }: { readonly log?: Log; readonly signal?: AbortSignal } = {},
+): Promise<ImportResult> {
   const store = await world.open();
   const machine = world.machine();
   try {
-    const place = new ImportPlace({ store, machine, waitSeconds: 0, log });
+    const place = new ImportPlace({ store, machine, waitSeconds: 0, log, ...(signal === undefined ? {} : { signal }) });
     const guest = guestId === undefined ? {} : { guest: { namespace: '', guestId } };
     const result = await importFile(path, place, { temporaryDirectory: base, ...guest });
     // A slot that was not given back would be missed by the next import.
@@ -160,6 +167,25 @@ describe('a .vma file', () => {
     }
   });
 
+  it('leaves nothing behind in the signal that may stop it, which is that of many files', async () => {
+    const world = await World.create(join(base, 'signalled'));
+    const disks = [randomDisk(13, 'scsi0', 500_000)];
+    const path = join(base, 'signalled.vmar');
+    const vault = await openArchiveVault(
+      { kind: 'file', path, overwrite: false },
+      { clusterSizeBytes: CLUSTER, hash: 'blake3' },
+    );
+    const machine = world.machine();
+    await dumpInto(vault, machine, describeBackup('101', disks, 1_760_000_000), disks);
+    await machine.close();
+    const { signal } = new AbortController();
+    const files = [path, write(compress(vmaFile(disks))), write(vmaFile(disks))];
+    for (const [at, file] of files.entries()) {
+      expect((await importAt(world, file, `${101 + at}`, { signal })).isKnown).toBe(false);
+      expect(getEventListeners(signal, 'abort')).toEqual([]);
+    }
+  });
+
   it('that decompresses to far more than it is takes no memory for it', async () => {
     const world = await World.create(join(base, 'bomb'));
     const bomb = compress(Buffer.alloc(256 << 20));
@@ -203,7 +229,7 @@ describe('a .vma file', () => {
         { name: '-x', content },
       ]),
     );
-    await importAt(world, path, '100', log);
+    await importAt(world, path, '100', { log });
     expect(warned).toHaveLength(2);
     const { content: restored } = await world.restore('100', 'disk--x');
     expect(restored.equals(content)).toBe(true);

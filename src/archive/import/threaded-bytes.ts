@@ -34,6 +34,12 @@ export class ThreadedBytes implements ByteStream {
   readonly #onRead: ((bytes: number) => void) | undefined;
   readonly #exited: Promise<void>;
   readonly #arrived: Arrival[] = [];
+  readonly #signal: AbortSignal | undefined;
+  /** Before all that has arrived. */
+  readonly #interrupt = (): void => {
+    this.#arrived.unshift({ error: new InterruptedError() });
+    this.#wake?.();
+  };
   #wake: (() => void) | undefined;
   #given: number | undefined;
 
@@ -44,9 +50,9 @@ export class ThreadedBytes implements ByteStream {
     this.name = name;
     this.#pieces = memory.map((piece) => Buffer.from(piece));
     this.#onRead = options.onRead;
-    const { signal } = options;
-    if (signal?.aborted) this.#interrupt();
-    signal?.addEventListener('abort', () => this.#interrupt(), { once: true });
+    this.#signal = options.signal;
+    if (this.#signal?.aborted) this.#interrupt();
+    this.#signal?.addEventListener('abort', this.#interrupt, { once: true });
     this.#worker = new Worker(new URL('./decompress-worker.js', import.meta.url), { workerData, execArgv: [] });
     this.#worker.on('message', (message: FromThread) => this.#take(message));
     this.#worker.on('error', (cause) => this.#put({ error: death(String(cause), cause) }));
@@ -89,17 +95,13 @@ export class ThreadedBytes implements ByteStream {
     this.#wake?.();
   }
 
-  /** Before all that has arrived. */
-  #interrupt(): void {
-    this.#arrived.unshift({ error: new InterruptedError() });
-    this.#wake?.();
-  }
-
   #tell(message: ToThread): void {
     this.#worker.postMessage(message);
   }
 
   async close(): Promise<void> {
+    // The signal may be that of many streams, one after another.
+    this.#signal?.removeEventListener('abort', this.#interrupt);
     this.#tell('close');
     await this.#exited;
   }
