@@ -57,11 +57,18 @@ export function tellImport({ command, output }: Context, report: ImportReport): 
     seconds,
   });
   if (imported.length > 0 || output.json) output.summary(document, () => asText(output.paint, report));
-  if (!output.json) for (const { error } of failed) output.error(renderError(command, error));
+  if (!output.json) for (const each of failed) output.error(renderError(command, namingFile(each)));
   return failed[0]?.error.exit ?? EXIT.done;
 }
 
-function asText(paint: Paint, { imported, seconds }: ImportReport): string {
+/** What went wrong may be about the datastore: then that alone would not tell which file is missing. */
+function namingFile({ file, error }: FailedFile): DescribedError {
+  const { object } = error;
+  if (object?.startsWith(file) === true) return error;
+  return { ...error, object: object === undefined ? file : `${file}: ${object}` };
+}
+
+function asText(paint: Paint, { imported, failed, seconds }: ImportReport): string {
   const columns = [
     { title: 'file' },
     { title: 'backup' },
@@ -77,9 +84,15 @@ function asText(paint: Paint, { imported, seconds }: ImportReport): string {
   if (rows.length > 1) {
     rows.push(['all', '', humanSize(all.size), humanSize(all.new), humanSize(all.stored), '']);
   }
-  const known = imported.filter(({ isKnown }) => isKnown).length;
-  const what = counted(imported.length - known, 'backup');
-  const rest = known === 0 ? '' : `, ${known} there already`;
-  const close = `${what} imported${rest} in ${humanDuration(seconds)}: ${humanSize(all.size)} came down to ${humanSize(all.stored)}`;
+  const fresh = imported.filter(({ isKnown }) => !isKnown);
+  const known = imported.length - fresh.length;
+  const counts = [
+    `${counted(fresh.length, 'backup')} imported`,
+    ...(known === 0 ? [] : [`${known} there already`]),
+    ...(failed.length === 0 ? [] : [`${counted(failed.length, 'file')} failed`]),
+  ];
+  const { size, stored } = total(fresh);
+  const outcome = fresh.length === 0 ? '' : `: ${humanSize(size)} came down to ${humanSize(stored)}`;
+  const close = `${counts.join(', ')} in ${humanDuration(seconds)}${outcome}`;
   return `${renderTable(paint, columns, rows)}\n${close}`;
 }

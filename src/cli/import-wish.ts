@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // What the arguments of an import ask for: which files, in which order.
 
-import { type Dirent, readdirSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { isatty } from 'node:tty';
 import { MAX_TIME_SECONDS } from '../../formats/vmar/names.js';
 import type { ByteSource } from '../archive/import/open-bytes.js';
 import { parseVzdumpName } from '../archive/import/vzdump-name.js';
 import { NotFoundError, systemErrorCode, UsageError } from '../base/errors.js';
 import { type GuestRef, requireGuest } from '../store/backup-id.js';
+import { counted } from './human.js';
 import { parseCount, parseWait, parseWorkers } from './parse-count.js';
 
 export interface ImportFlags {
@@ -28,9 +29,12 @@ export interface ImportWish {
   readonly level: number;
   readonly waitSeconds: number;
   readonly workers?: number;
+  /** Archives of containers that lie in a directory; they are none of ours. */
+  readonly containers: readonly string[];
 }
 
-const IMPORTED = /\.(vma(\.zst|\.gz|\.lzo)?|vmar|vmar\.tar)$/;
+const IMPORTED = /\.(vma|vmar|vmar\.tar)(\.zst|\.gz|\.lzo)?$/;
+const OF_CONTAINER = /^vzdump-(lxc|openvz)-.*\.(tar|tgz)(\.[a-z0-9]+)?$/;
 const DEFAULT_LEVEL = 1;
 const MOST_LEVEL = 22;
 
@@ -38,13 +42,14 @@ export function parseImport(words: readonly string[], flags: ImportFlags): Impor
   if (words.filter((word) => word === '-').length > 1) {
     throw new UsageError('duplicate', 'standard input can be read only once', { object: '-' });
   }
-  const found = words.flatMap((word) => (word === '-' ? [standardInput()] : filesAt(word)));
+  const containers: string[] = [];
+  const found = words.flatMap((word) => (word === '-' ? [standardInput()] : filesAt(word, containers)));
   const sources = found.map(({ source }) => source);
   if (sources.length > 1 && flags.time !== undefined) {
     throw new UsageError('one-time', '--time makes sense only for one file', { object: `--time ${flags.time}` });
   }
   return {
-    sources,
+    ...{ sources, containers },
     totalBytes: found.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
     ...(flags.guest === undefined ? {} : { guest: requireGuest(flags.guest) }),
     ...(flags.time === undefined ? {} : { timeSeconds: parseCount(flags.time, '--time', 0, MAX_TIME_SECONDS) }),
@@ -69,35 +74,51 @@ function standardInput(): Found {
 }
 
 /** A file as it is; of a directory all files that look like archives, each guest's oldest first. */
-function filesAt(path: string): Found[] {
+function filesAt(path: string, containers: string[]): Found[] {
   const stat = statOrNotFound(path);
   if (!stat.isDirectory()) return [{ source: path, sizeBytes: stat.isFile() ? stat.size : 0 }];
-  const names = readdirSync(path, { withFileTypes: true })
-    .filter(isArchive)
-    .map((entry) => entry.name);
-  if (names.length === 0) {
-    throw new NotFoundError('no-archives', 'there are no archives in the directory', {
-      object: path,
-      expected: 'names that end in .vma, .vma.zst, .vma.gz, .vma.lzo, .vmar or .vmar.tar',
-    });
-  }
-  return names.sort(byGuestAndTime).map((name) => {
+  const files = readdirSync(path, { withFileTypes: true }).filter((entry) => !entry.isDirectory());
+  const names = files.map((entry) => entry.name);
+  containers.push(...names.filter((name) => OF_CONTAINER.test(name)).map((name) => join(path, name)));
+  const archives = names.filter((name) => IMPORTED.test(name));
+  if (archives.length === 0) throw noArchives(path, names);
+  return inOrder(archives).map((name) => {
     const file = join(path, name);
-    return { source: file, sizeBytes: statOrNotFound(file).size };
+    return { source: file, sizeBytes: sizeIfThere(file) };
   });
 }
 
-function isArchive(entry: Dirent): boolean {
-  return !entry.isDirectory() && IMPORTED.test(entry.name);
+function noArchives(path: string, names: readonly string[]): NotFoundError {
+  const containers = names.filter((name) => OF_CONTAINER.test(name)).length;
+  return new NotFoundError('no-archives', 'there are no archives in the directory', {
+    object: path,
+    expected: 'names that end in .vma, .vmar or .vmar.tar, compressed ones also in .zst, .gz or .lzo',
+    ...(containers === 0 ? {} : { found: `${counted(containers, 'archive')} of containers, which vmar does not keep` }),
+  });
 }
 
-function byGuestAndTime(a: string, b: string): number {
-  const [left, right] = [parseVzdumpName(a), parseVzdumpName(b)];
-  if (left !== undefined && right !== undefined) {
-    const byGuest = Number(left.guestId) - Number(right.guestId);
-    if (byGuest !== 0 || left.timeSeconds !== right.timeSeconds) return byGuest || left.timeSeconds - right.timeSeconds;
+/** By guest and time; those whose names do not tell come last, by name. */
+function inOrder(names: readonly string[]): string[] {
+  const known = names.map((name) => ({ name, named: parseVzdumpName(name) }));
+  const compared = known.sort((a, b) => {
+    const [left, right] = [a.named, b.named];
+    if (left !== undefined && right !== undefined) {
+      const byGuest = Number(left.guestId) - Number(right.guestId);
+      const order = byGuest || left.timeSeconds - right.timeSeconds;
+      if (order !== 0) return order;
+    } else if (left !== right) return left === undefined ? 1 : -1;
+    return a.name < b.name ? -1 : 1;
+  });
+  return compared.map(({ name }) => name);
+}
+
+/** What has gone since, or is a link to nowhere, is told when its turn comes. */
+function sizeIfThere(file: string): number {
+  try {
+    return statSync(file).size;
+  } catch {
+    return 0;
   }
-  return basename(a) < basename(b) ? -1 : 1;
 }
 
 function statOrNotFound(path: string) {

@@ -3,7 +3,18 @@
 // every format through standard input, folders of nights on a terminal, disks of any length.
 
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +35,14 @@ const CONFIG = { name: 'qemu-server.conf', content: Buffer.from('name: web\n') }
 
 function oneDisk(content: Uint8Array, uuid = random.bytes(16)): Buffer {
   return vmaFile([{ name: 'drive-scsi0', content }], { uuid, configs: [CONFIG] });
+}
+
+/** It is written once its holder has it. */
+async function lockIsHeld(path: string): Promise<void> {
+  for (let tries = 0; !existsSync(path) || readFileSync(path).byteLength === 0; tries++) {
+    if (tries > 600) throw new Error(`nobody took ${path}`);
+    await delay(50);
+  }
 }
 
 beforeAll(async () => {
@@ -175,6 +194,60 @@ describe('a folder of thirty nights', () => {
     expect(stdout).toMatch(/^all +42\.9 MiB +3\.\d MiB +3\.\d MiB/m);
     expect(stdout).toMatch(/30 backups imported in .*: 42\.9 MiB came down to 3\.\d MiB/);
     expect((await bench.json(['verify', '140'])).ok).toBe(true);
+  });
+
+  it('passes over what is none of ours, tells of containers, and goes on after what cannot be read', async () => {
+    const directory = bench.path('mixed');
+    mkdirSync(directory);
+    const night = (guest: number, day: string) => `vzdump-qemu-${guest}-2026_11_${day}-02_00_00.vma`;
+    const put = (name: string, content: Uint8Array) => writeFileSync(bench.path('mixed', name), content);
+    put(night(9, '01'), oneDisk(random.bytes(70_000)));
+    put(night(100, '02'), oneDisk(random.bytes(70_000)));
+    put(night(100, '01'), oneDisk(random.bytes(70_000)));
+    put('vzdump-qemu-5x.vma', Buffer.from('no archive'));
+    put('vzdump-lxc-105-2026_11_01-02_00_00.tar.zst', Buffer.from('a container'));
+    put('README.txt', Buffer.from('no archive'));
+    const tar = await bench.run(['export', '140', '--format', 'tar', '--output', '-']);
+    put('140.vmar.tar.zst', compress(tar.stdout));
+    symlinkSync('gone', bench.path('mixed', night(7, '01')));
+    const store = bench.path('mixed-store');
+    await bench.json(['init', store]);
+    const { status, text, stderr } = await bench.run(['--datastore', store, 'import', 'mixed']);
+    expect(status).toBe(4);
+    const rows = text.split('\n').filter((line) => line.startsWith('mixed/'));
+    expect(rows.map((row) => row.split(/\s+/)[1])).toEqual([
+      ...['vm/9/2026-11-01T02:00:00Z', 'vm/100/2026-11-01T02:00:00Z', 'vm/100/2026-11-02T02:00:00Z'],
+      'vm/140/2026-11-30T02:00:00Z',
+    ]);
+    expect(text).toMatch(/^4 backups imported, 2 files failed in .*: 1\.\d MiB came down to/m);
+    expect(stderr).toContain('1 archive of containers (mixed/vzdump-lxc-105-2026_11_01-02_00_00.tar.zst) left out');
+    expect(stderr).toContain(`mixed/${night(7, '01')}: no such file`);
+    expect(stderr).not.toContain('README');
+    const again = await bench.run(['--datastore', store, 'import', 'mixed']);
+    expect(again.text).toMatch(/^0 backups imported, 4 there already, 2 files failed in [^:]*$/m);
+  });
+
+  it('names the file that a failure of the datastore keeps out', async () => {
+    const directory = bench.path('held');
+    mkdirSync(directory);
+    const names = [1, 2].map((day) => `vzdump-qemu-150-2026_11_0${day}-02_00_00.vma`);
+    for (const name of names) writeFileSync(bench.path('held', name), oneDisk(random.bytes(70_000)));
+    expect(spawnSync('mkfifo', [bench.path('slow')]).status).toBe(0);
+    // Two descriptors: whoever reads makes its own one non-blocking.
+    const pipe = openSync(bench.path('slow'), 'r+');
+    const writer = openSync(bench.path('slow'), 'w');
+    const holder = bench.start(['import', '-', '--guest', '150'], { stdin: pipe });
+    // All but the end: so it has the guest's lock until more comes.
+    const whole = oneDisk(random.bytes(3_000_000));
+    writeSync(writer, whole.subarray(0, whole.byteLength - 1));
+    await lockIsHeld(bench.path('store', 'locks', 'guest-vm+150.lock'));
+    const { status, stderr } = await bench.run(['import', 'held']);
+    holder.child.kill('SIGINT');
+    await holder.finished;
+    closeSync(writer);
+    closeSync(pipe);
+    expect(status).toBe(5);
+    for (const name of names) expect(stderr).toContain(`vmar import: held/${name}: vm/150: another vmar`);
   });
 });
 

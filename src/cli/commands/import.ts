@@ -6,6 +6,7 @@ import { ImportPlace } from '../../archive/import/import-place.js';
 import { createMachine } from '../../archive/machine.js';
 import { type ExitStatus, InterruptedError } from '../../base/errors.js';
 import type { Context } from '../context.js';
+import { counted } from '../human.js';
 import { type FailedFile, type ImportedFile, tellImport } from '../import-report.js';
 import { type ImportFlags, type ImportWish, parseImport } from '../import-wish.js';
 import { withStore } from '../open-store.js';
@@ -17,6 +18,7 @@ export type { ImportFlags } from '../import-wish.js';
 
 export async function run(context: Context, words: readonly string[], flags: ImportFlags): Promise<ExitStatus> {
   const wish = parseImport(words, flags);
+  tellContainers(context, wish);
   return await withStore(context, async (store) => {
     const { hash, clusterSizeBytes } = store.superblock;
     const { level, waitSeconds, workers } = wish;
@@ -33,6 +35,15 @@ export async function run(context: Context, words: readonly string[], flags: Imp
       await machine.close();
     }
   });
+}
+
+function tellContainers({ log }: Context, { containers }: ImportWish): void {
+  if (containers.length === 0) return;
+  const [first] = containers;
+  const what = counted(containers.length, 'archive');
+  log.warn(
+    `${what} of containers (${first}${containers.length > 1 ? ', …' : ''}) left out: vmar keeps virtual machines`,
+  );
 }
 
 /** One file after another; one that fails stops only itself, unless it is the only one. */
