@@ -106,7 +106,10 @@ export function decodeTarEnd(bytes: Uint8Array, file: string): TarEnd {
 }
 
 export function notOurs(file: string): FailedError {
-  return new FailedError('unknown-format', 'this tar is not one that vmar has written', { object: file });
+  return new FailedError('unknown-format', 'this tar is not one that vmar has written', {
+    object: file,
+    advice: 'Of what vzdump makes, vmar takes the .vma files of virtual machines, and no archives of containers.',
+  });
 }
 
 type Json = Readonly<Record<string, unknown>>;

@@ -101,6 +101,11 @@ describe('vmar import', () => {
       await bench.json(['import', `${plain}.lzo`, '--guest', '77']);
       await bench.json(['restore', '77', '--to', 'from-lzop']);
       expectSample('from-lzop');
+      const half = readFileSync(plain).byteLength >> 1;
+      const parts = [readFileSync(plain).subarray(0, half), readFileSync(plain).subarray(half)];
+      const members = parts.map((input) => spawnSync('lzop', ['-c'], { input }).stdout);
+      writeFileSync(`${plain}.two.lzo`, Buffer.concat(members));
+      expect((await bench.json(['import', `${plain}.two.lzo`, '--guest', '79'])).imported[0]).toMatchObject({ new: 0 });
       writeFileSync(`${plain}.cut.lzo`, readFileSync(`${plain}.lzo`).subarray(0, 5000));
       expect(await bench.error(['import', `${plain}.cut.lzo`, '--guest', '78'])).toMatchObject({ exit: 3 });
       return;
@@ -115,6 +120,14 @@ describe('vmar import', () => {
     writeFileSync(bench.path('text'), 'hello');
     expect(await bench.error(['import', 'text', '--guest', '1'])).toMatchObject({ code: 'unknown-format', exit: 1 });
     expect(await bench.error(['import', 'nowhere'])).toMatchObject({ code: 'no-such-file', exit: 4 });
+    if (haveTool('tar', 'archives of containers')) {
+      mkdirSync(bench.path('root', 'etc'), { recursive: true });
+      const container = 'vzdump-lxc-105-2026_11_20-02_00_00.tar';
+      expect(spawnSync('tar', ['-C', bench.path('root'), '-cf', bench.path(container), './etc']).status).toBe(0);
+      const refused = await bench.error(['import', container]);
+      expect(refused).toMatchObject({ code: 'unknown-format', exit: 1 });
+      expect(refused.advice).toContain('no archives of containers');
+    }
     mkdirSync(bench.path('empty'));
     expect(await bench.error(['import', 'empty'])).toMatchObject({ code: 'no-archives', exit: 4 });
   });

@@ -14,6 +14,8 @@ const GZIP_MAGIC = Uint8Array.of(0x1f, 0x8b);
 const LZOP_MAGIC = Uint8Array.of(0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a);
 /** Of a file that ends too early it says what errno happens to hold: "lzop: Inappropriate ioctl for device: <stdin>". */
 const LZOP_CUT = /^lzop: [^<]*: <stdin>$|unexpected end of file/m;
+/** Members end to end, which it takes one after another, and warns that `lzop -x` would take the first alone. */
+const LZOP_MULTIPART = /^(lzop: <stdin>: warning: this is a multipart archive[^\n]*\s*)+$/;
 /** How many of a stream's first bytes tell its compression. */
 export const SNIFFED_BYTES = 16;
 const GUNZIP_PIECE_BYTES = 1 << 18;
@@ -64,7 +66,8 @@ function unlzopped(stream: ByteStream): ByteStream {
   const end = async (isWhole: boolean): Promise<void> => {
     if (!isWhole) child.kill('SIGKILL');
     const status = await ended;
-    if (isWhole && status !== 0) throw new Error(said.trim() || `lzop ended with status ${status}`);
+    if (isWhole && status !== 0 && !LZOP_MULTIPART.test(said))
+      throw new Error(said.trim() || `lzop ended with status ${status}`);
   };
   return new ThroughBytes(stream, { input: child.stdin, output: child.stdout, wording: lzopFailure, end });
 }

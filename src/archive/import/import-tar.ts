@@ -122,6 +122,7 @@ class TarReader {
   readonly #sum = createHash('sha256');
   readonly #cluster = new Uint8Array(CLUSTER_BYTES);
   #count = 0;
+  #fedBytes = 0;
   #last: Entry | undefined;
   #feedFailure: unknown;
 
@@ -139,6 +140,7 @@ class TarReader {
     try {
       for (let piece = await this.#stream.next(); piece !== undefined; piece = await this.#stream.next()) {
         const bytes = Buffer.from(piece);
+        this.#fedBytes += bytes.byteLength;
         if (this.#tar.destroyed) return;
         if (this.#tar.write(bytes)) continue;
         await Promise.race([closed, new Promise<void>((resolve) => this.#tar.once('drain', () => resolve()))]);
@@ -156,7 +158,7 @@ class TarReader {
       const { value, done } = await this.#entries.next();
       if (this.#feedFailure !== undefined) throw this.#feedFailure;
       if (done === true) throw this.#cut();
-      if (value.header.type !== 'file') throw this.damage(`the entry ${value.header.name} is no file`);
+      if (value.header.type !== 'file') throw this.#noFile(value.header.name);
       this.#last = value;
       if (value.header.name !== END_NAME) this.#count++;
       return value;
@@ -227,9 +229,14 @@ class TarReader {
     return new DamageError('tar-damaged', `the archive is damaged: ${what}`, { object: this.#stream.name });
   }
 
+  /** Ours begins with a file. */
+  #noFile(name: string): VmarError {
+    return this.#count === 0 ? notOurs(this.#stream.name) : this.damage(`the entry ${name} is no file`);
+  }
+
   #cut(): DamageError {
     return new DamageError('tar-cut', 'the archive ends too early', {
-      object: this.#stream.name,
+      ...{ object: this.#stream.name, offsetBytes: this.#fedBytes },
       advice: 'Fetch the file again: it is not whole.',
     });
   }
