@@ -2,7 +2,7 @@
 // Who holds a lock, as its file says: for people, and never trusted. A lock that nobody signed, or that was signed by who
 // held it before, says nothing or something old.
 
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { hostname } from 'node:os';
 
 /** More is none of ours. */
@@ -32,7 +32,7 @@ export function readHolder(path: string): LockHolder | undefined {
 }
 
 function readFront(path: string): string {
-  const fd = openSync(path, 'r');
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const bytes = Buffer.alloc(MOST_BYTES);
     return bytes.toString('utf8', 0, readSync(fd, bytes, 0, MOST_BYTES, 0));

@@ -3,7 +3,7 @@
 // ever stale on its own host; another host's may be, where a file server keeps it. What is in the file says who holds it:
 // for people, nothing rests on it. docs/LOCKING.md says which operation takes which.
 
-import { closeSync, fstatSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { type Clock, REAL_CLOCK } from '../base/clock.js';
 import { BusyError } from '../base/errors.js';
 import { flock } from '../base/syscalls.js';
@@ -113,7 +113,8 @@ function isAt(fd: number, path: string): boolean {
 
 function openExisting(path: string): number | undefined {
   try {
-    return openSync(path, 'r+');
+    // Not through a link: what it leads to would be emptied, and one that leads nowhere be made for ever.
+    return openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
     throw storeFailure(error, 'open the lock', path);

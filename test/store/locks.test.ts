@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-import { existsSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ManualClock } from '#vmar/src/base/clock.js';
@@ -15,6 +15,15 @@ import { temporaryDirectory } from './temporary-directory.js';
 const fs = new RealFs();
 
 describe('tryLock', () => {
+  it('neither follows a link, nor tries for ever to make the file that it is to lead to', async () => {
+    const [target, link] = ['target', 'link'].map((name) => join(temporaryDirectory(), name)) as [string, string];
+    symlinkSync(target, link);
+    await expect(tryLock(fs, link, 'exclusive', 'gc')).rejects.toMatchObject({ code: 'is-a-link', object: link });
+    writeFileSync(target, 'kept');
+    await expect(tryLock(fs, link, 'exclusive', 'gc')).rejects.toMatchObject({ code: 'is-a-link' });
+    expect(readFileSync(target, 'utf8')).toBe('kept');
+  });
+
   it('excludes as its mode says', async () => {
     const path = join(temporaryDirectory(), 'l');
     const first = await tryLock(fs, path, 'shared');
