@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Whole small files of a datastore: read up to a limit, or made durable.
 
-import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs';
 import { DamageError, NotFoundError } from '../base/errors.js';
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 
 /**
  * The content of a file. Read on the calling thread: it takes some 20 µs, and a promise for each step ten times that,
  * which tells where ten thousand manifests are listed.
- * @throws NotFoundError if there is none, DamageError if it is larger than `mostBytes` or cannot be read (EIO).
+ * @throws NotFoundError if there is none, DamageError if it is larger than `mostBytes`, cannot be read (EIO), or if what
+ * has its name is no file.
  */
 export async function readSmallFile(path: string, mostBytes: number): Promise<Buffer> {
   try {
-    const fd = openSync(path, 'r');
+    // Without O_NONBLOCK a FIFO would wait here for a writer.
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const bytes = readShort(fd) ?? readLong(fd, path, mostBytes);
       if (bytes.byteLength > mostBytes) throw tooLarge(path, mostBytes, bytes.byteLength);
@@ -39,9 +41,22 @@ function readShort(fd: number): Buffer | undefined {
 }
 
 function readLong(fd: number, path: string, mostBytes: number): Buffer {
-  const { size } = fstatSync(fd);
-  if (size > mostBytes) throw tooLarge(path, mostBytes, size);
-  return readFileSync(fd);
+  const stats = fstatSync(fd);
+  if (!stats.isFile()) throw noFile(path);
+  if (stats.size > mostBytes) throw tooLarge(path, mostBytes, stats.size);
+  const bytes = Buffer.allocUnsafeSlow(stats.size);
+  // Not to the end of the file: one that somebody writes to may have none.
+  for (let length = 0; length < bytes.byteLength; ) {
+    const count = readSync(fd, bytes, length, bytes.byteLength - length, length);
+    if (count === 0) return bytes.subarray(0, length);
+    length += count;
+  }
+  return bytes;
+}
+
+function noFile(path: string, cause?: unknown): DamageError {
+  const facts = { object: path, offsetBytes: 0, ...(cause === undefined ? {} : { cause }) };
+  return new DamageError('not-a-file', 'this is not a file', facts);
 }
 
 function tooLarge(path: string, mostBytes: number, sizeBytes: number): DamageError {
@@ -52,8 +67,20 @@ function tooLarge(path: string, mostBytes: number, sizeBytes: number): DamageErr
   });
 }
 
+/** A directory, links in a circle, a socket, a FIFO that somebody writes to. */
+const NO_FILE: ReadonlySet<string> = new Set(['EISDIR', 'ELOOP', 'ENXIO', 'ESPIPE', 'EAGAIN']);
+
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+}
+
 function readFailure(error: unknown, path: string): Error {
   const code = systemCode(error);
+  if (code !== undefined && NO_FILE.has(code)) return noFile(path, error);
+  if (code === 'ENOENT' && isLink(path)) {
+    const facts = { object: path, offsetBytes: 0, cause: error };
+    return new DamageError('link-lost', 'the symbolic link leads nowhere', facts);
+  }
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new NotFoundError('no-such-file', 'no such file', { object: path, cause: error });
   }

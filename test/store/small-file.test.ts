@@ -33,6 +33,6 @@ describe('readSmallFile', () => {
   it('tells what is not there from what cannot be read', async () => {
     const directory = temporaryDirectory();
     await expect(readSmallFile(join(directory, 'none'), 10)).rejects.toMatchObject({ code: 'no-such-file' });
-    await expect(readSmallFile(directory, 10)).rejects.toMatchObject({ exitStatus: 1, object: directory });
+    await expect(readSmallFile(directory, 10)).rejects.toMatchObject({ exitStatus: 3, object: directory });
   });
 });

@@ -31,7 +31,11 @@ export function wholeFile(path: string): DamagedRange {
   return { offsetBytes: 0, lengthBytes: fileBytes(path) };
 }
 
-/** 0 for a file that is not there. */
+/** 0 for a file that is not there, or cannot be come to. */
 export function fileBytes(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  } catch {
+    return 0;
+  }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What chunks a container holds, past its own tables: for one whose header, tables or footer are damaged.
 
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { CONTAINER_HEADER_BYTES } from '../../../formats/vmar/container-header.js';
 import { decodeExtentHead, decodeExtentHeader, EXTENT_HEADER_BYTES } from '../../../formats/vmar/extent.js';
 import type { HashName } from '../../../formats/vmar/hash.js';
@@ -12,7 +12,7 @@ export function scanIds(path: string, containerId: Uint8Array, hash: HashName): 
   const ids: Uint8Array[] = [];
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch {
     return ids;
   }

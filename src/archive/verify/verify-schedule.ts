@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A verify in portions: what was not read for longest comes first, and a budget of time ends it.
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { type Clock, REAL_CLOCK } from '../../base/clock.js';
 import { flock } from '../../base/syscalls.js';
 import type { KnownDamage } from '../../store/damage-list.js';
@@ -81,7 +81,7 @@ export function dueBackups(
 export function claimPack(path: string): (() => void) | undefined {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch {
     // What is wrong with it the reading tells.
     return () => {};
