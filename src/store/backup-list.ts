@@ -21,11 +21,13 @@ export interface BackupList {
   readonly damaged: readonly DamagedManifest[];
   /** Paths in the tree that are none of ours. */
   readonly strange: readonly string[];
+  /** Paths in the tree where backups may have been that nobody can see now. */
+  readonly lost: readonly string[];
 }
 
 /** Reads and checks every manifest and sidecar, or those of one guest. What is damaged is reported and stops nothing. */
 export async function listBackups(root: string, guest?: GuestRef): Promise<BackupList> {
-  const { backups: refs, withSidecar, strange } = await listManifestNames(root, guest);
+  const { backups: refs, withSidecar, strange, lost } = await listManifestNames(root, guest);
   const { entries, damaged } = await readManifests(root, refs);
   const backups: ListedBackup[] = [];
   for (const entry of entries) {
@@ -39,5 +41,5 @@ export async function listBackups(root: string, guest?: GuestRef): Promise<Backu
       damaged.push({ ref, path: sidecarPath(root, ref), error });
     }
   }
-  return { backups, damaged: damaged.sort((a, b) => compareBackups(a.ref, b.ref)), strange };
+  return { backups, damaged: damaged.sort((a, b) => compareBackups(a.ref, b.ref)), strange, lost };
 }

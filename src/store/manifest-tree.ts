@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Walks manifests/: which guests there are, and the names of their backups. Opens no file.
 
-import type { Dirent } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isName, isNamespace } from '../../formats/vmar/names.js';
 import { type BackupRef, compareBackups, type GuestRef } from './backup-id.js';
-import { storeFailure, systemCode } from './fs.js';
+import { type DirectoryEntry, listDirectory } from './directory-entries.js';
 import { guestDirectory, parseGuestFile, sidecarName } from './layout.js';
 
 export interface ManifestNames {
@@ -16,11 +14,13 @@ export interface ManifestNames {
   readonly withSidecar: Set<BackupRef>;
   /** Paths of what does not belong there: no name of ours, or a sidecar without a manifest. */
   readonly strange: string[];
+  /** Links that lead nowhere, and `manifests` if it is gone and packs are there: nobody can say which backups were. */
+  readonly lost: string[];
 }
 
 /** The names of all backups, or of one guest's. */
 export async function listManifestNames(root: string, guest?: GuestRef): Promise<ManifestNames> {
-  const names: ManifestNames = { backups: [], withSidecar: new Set(), strange: [] };
+  const names: ManifestNames = { backups: [], withSidecar: new Set(), strange: [], lost: [] };
   if (guest === undefined) await walkNamespace(names, root, '');
   else await addGuest(names, root, guest);
   names.backups.sort(compareBackups);
@@ -29,10 +29,12 @@ export async function listManifestNames(root: string, guest?: GuestRef): Promise
 
 async function walkNamespace(names: ManifestNames, root: string, namespace: string): Promise<void> {
   const directory = join(root, 'manifests', namespace);
-  for (const entry of await entriesOf(directory)) {
+  const entries = await listDirectory(directory);
+  if (entries === undefined && namespace === '' && (await hasPacks(root))) names.lost.push(directory);
+  for (const entry of entries ?? []) {
     const path = join(directory, entry.name);
     const inner = namespace === '' ? entry.name : `${namespace}/${entry.name}`;
-    if (!entry.isDirectory()) names.strange.push(path);
+    if (entry.kind !== 'directory') addStrange(names, path, entry);
     else if (entry.name === 'vm') await addGuests(names, root, namespace);
     else if (isNamespace(inner)) await walkNamespace(names, root, inner);
     else names.strange.push(path);
@@ -41,8 +43,8 @@ async function walkNamespace(names: ManifestNames, root: string, namespace: stri
 
 async function addGuests(names: ManifestNames, root: string, namespace: string): Promise<void> {
   const directory = join(root, 'manifests', namespace, 'vm');
-  for (const entry of await entriesOf(directory)) {
-    if (!entry.isDirectory() || !isName(entry.name)) names.strange.push(join(directory, entry.name));
+  for (const entry of (await listDirectory(directory)) ?? []) {
+    if (entry.kind !== 'directory' || !isName(entry.name)) addStrange(names, join(directory, entry.name), entry);
     else await addGuest(names, root, { namespace, guestType: 'vm', guestId: entry.name });
   }
 }
@@ -50,12 +52,13 @@ async function addGuests(names: ManifestNames, root: string, namespace: string):
 async function addGuest(names: ManifestNames, root: string, guest: GuestRef): Promise<void> {
   const directory = guestDirectory(root, guest);
   const { namespace, guestType, guestId } = guest;
-  const entries = await entriesOf(directory);
+  const entries = (await listDirectory(directory)) ?? [];
   const backups = new Map<number, BackupRef>();
   const sidecars: number[] = [];
   for (const entry of entries) {
-    const file = entry.isFile() ? parseGuestFile(entry.name) : undefined;
-    if (file === undefined) names.strange.push(join(directory, entry.name));
+    // Whatever has a manifest's name stands for a backup, though it may be none that can be read.
+    const file = parseGuestFile(entry.name);
+    if (file === undefined) addStrange(names, join(directory, entry.name), entry);
     else if (file.kind === 'sidecar') sidecars.push(file.timeSeconds);
     else backups.set(file.timeSeconds, { namespace, guestType, guestId, timeSeconds: file.timeSeconds });
   }
@@ -67,11 +70,11 @@ async function addGuest(names: ManifestNames, root: string, guest: GuestRef): Pr
   }
 }
 
-async function entriesOf(path: string): Promise<Dirent[]> {
-  try {
-    return await readdir(path, { withFileTypes: true });
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw storeFailure(error, 'list the directory', path);
-  }
+async function hasPacks(root: string): Promise<boolean> {
+  return ((await listDirectory(join(root, 'packs'))) ?? []).length > 0;
+}
+
+function addStrange(names: ManifestNames, path: string, { kind }: DirectoryEntry): void {
+  if (kind === 'lost') names.lost.push(path);
+  else names.strange.push(path);
 }

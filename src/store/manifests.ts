@@ -37,6 +37,8 @@ export interface ManifestList {
   readonly damaged: DamagedManifest[];
   /** Paths in the tree that are none of ours. */
   readonly strange: string[];
+  /** Paths in the tree where backups may have been that nobody can see now. */
+  readonly lost: string[];
 }
 
 /** Manifests read before signals and timers get their turn: some milliseconds' worth. */
@@ -44,16 +46,16 @@ const READ_AT_ONCE = 64;
 
 /** Reads and checks every manifest, or every one of a guest. A damaged one is reported and stops nothing. */
 export async function listManifests(root: string, guest?: GuestRef): Promise<ManifestList> {
-  const { backups, strange } = await listManifestNames(root, guest);
-  return { ...(await readManifests(root, backups)), strange };
+  const { backups, strange, lost } = await listManifestNames(root, guest);
+  return { ...(await readManifests(root, backups)), strange, lost };
 }
 
 /** Reads and checks the manifests of the backups, in their order. A damaged one is reported and stops nothing. */
 export async function readManifests(
   root: string,
   backups: readonly BackupRef[],
-): Promise<Omit<ManifestList, 'strange'>> {
-  const list: Omit<ManifestList, 'strange'> = { entries: [], damaged: [] };
+): Promise<Pick<ManifestList, 'entries' | 'damaged'>> {
+  const list: Pick<ManifestList, 'entries' | 'damaged'> = { entries: [], damaged: [] };
   for (const [i, ref] of backups.entries()) {
     if (i % READ_AT_ONCE === 0) await letOthersRun();
     try {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The packs of a datastore as they lie on the disk: which there are, and what their tables say.
 
-import type { Dirent } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ContainerReader } from './container-reader.js';
-import { storeFailure, systemCode } from './fs.js';
+import { listDirectory } from './directory-entries.js';
 import { isPackPrefix, type PackId, packPath, parsePackName } from './layout.js';
 
 export interface PackList {
@@ -19,28 +17,19 @@ export interface PackList {
 export async function listPacks(root: string): Promise<PackList> {
   const list: PackList = { ids: [], strange: [] };
   const packs = join(root, 'packs');
-  for (const prefix of await namesIn(packs)) {
+  for (const prefix of (await listDirectory(packs)) ?? []) {
     const directory = join(packs, prefix.name);
-    if (!prefix.isDirectory() || !isPackPrefix(prefix.name)) list.strange.push(directory);
+    if (prefix.kind !== 'directory' || !isPackPrefix(prefix.name)) list.strange.push(directory);
     else await addPacks(list, directory, prefix.name);
   }
   return list;
 }
 
 async function addPacks(list: PackList, directory: string, prefix: string): Promise<void> {
-  for (const entry of await namesIn(directory)) {
-    const id = entry.isFile() ? parsePackName(prefix, entry.name) : undefined;
+  for (const entry of (await listDirectory(directory)) ?? []) {
+    const id = entry.kind === 'file' ? parsePackName(prefix, entry.name) : undefined;
     if (id === undefined) list.strange.push(join(directory, entry.name));
     else list.ids.push(id);
-  }
-}
-
-async function namesIn(path: string): Promise<Dirent[]> {
-  try {
-    return await readdir(path, { withFileTypes: true });
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw storeFailure(error, 'list the directory', path);
   }
 }
 

@@ -121,7 +121,7 @@ describe('listManifests', () => {
     expect((await listManifestNames(root)).backups).toEqual(refs);
     expect((await listManifests(root, guest('9'))).entries.map((entry) => entry.ref)).toEqual(refs.slice(0, 2));
     expect((await listManifests(root, guest('web', 'a'))).entries.map((entry) => entry.ref)).toEqual([refs[3]]);
-    expect(await listManifests(root, guest('none'))).toEqual({ entries: [], damaged: [], strange: [] });
+    expect(await listManifests(root, guest('none'))).toEqual({ entries: [], damaged: [], strange: [], lost: [] });
   });
 
   it('reports a damaged manifest and goes on', async () => {

@@ -8,6 +8,7 @@ import type { PackId } from '../../store/layout.js';
 import { listManifests } from '../../store/manifests.js';
 import { Copies } from './copies.js';
 import { type GcPack, GcPacks } from './gc-packs.js';
+import { refuseHidden } from './hidden-manifests.js';
 import { Marks } from './mark.js';
 import { PagePlaces } from './page-places.js';
 import { Homes } from './sweep.js';
@@ -50,12 +51,13 @@ export class Survey {
   /**
    * Lists packs, then manifests, marks, and gives homes. In this order: what was in a pack before the manifests were
    * listed, and is reached by none of them, is nobody's but a session's that runs.
-   * @throws DamageError if a manifest or a page of a map cannot be read.
+   * @throws DamageError if a manifest or a page of a map cannot be read, or a manifest lies where it is not found.
    */
   async make(condemned: ReadonlySet<PackId>): Promise<void> {
     const { onMore, onProgress, signal } = this.#options;
     this.packs.add(await this.#store.listPackIds(), condemned, true);
     const manifests = await listManifests(this.#store.root);
+    await refuseHidden(manifests);
     await this.#takeInPacks(condemned);
     this.backups = manifests.entries.length;
     onMore?.(manifests.entries.length * MANIFEST_BYTES + 2 * tableBytes(this.packs.list));

@@ -49,3 +49,9 @@ async function check<Content>(
     return undefined;
   }
 }
+
+/** Records links in manifests/ that lead nowhere. */
+export function recordLost(damage: DamageList, lost: readonly string[]): void {
+  const problem = 'is gone or leads nowhere; backups may be missing';
+  for (const file of lost) damage.add({ file, offsetBytes: 0, lengthBytes: 0, kind: 'manifest', problem });
+}

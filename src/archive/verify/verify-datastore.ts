@@ -28,7 +28,7 @@ import { fileBytes, rangeInContainer, wholeFile } from './damaged-range.js';
 import { type EnsureChecked, GoodPlaces } from './good-places.js';
 import { MissingPacks } from './missing-packs.js';
 import { scanIds } from './scan-ids.js';
-import { checkState } from './state-checks.js';
+import { checkState, recordLost } from './state-checks.js';
 import { verifyContainer } from './verify-container.js';
 import { type MapPurpose, MapVerifier } from './verify-maps.js';
 import { VerifyMemory } from './verify-memory.js';
@@ -127,6 +127,7 @@ async function begin(
   const damagedPlaces = new DamagedPlaces();
   const refused = new Map<number, FailedError>();
   const list = await listManifests(root);
+  recordLost(damage, list.lost);
   const present = (await store.listPackIds()).sort();
   // Before they are written anew.
   const { successors } = await checkState({ root, damage, refused });

@@ -26,12 +26,14 @@ export async function run(context: Context, guestText: string | undefined): Prom
     const list = await listBackups(root, guest);
     const known = await readDamage(root, context.log);
     for (const path of list.strange) context.log.warn(`${printable(path)} does not belong there`);
+    for (const path of list.lost)
+      context.log.warn(`${printable(path)} is gone or leads nowhere: backups may be missing`);
     context.output.result(
       () => asDocument(list, known),
       () => asTable(context, list, known),
     );
     for (const { path, error } of list.damaged) context.log.warn(`${path}: ${error.message}`);
-    return list.damaged.length > 0 ? EXIT.damage : EXIT.done;
+    return list.damaged.length + list.lost.length > 0 ? EXIT.damage : EXIT.done;
   });
 }
 
