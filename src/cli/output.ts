@@ -25,6 +25,7 @@ export class Output {
   #quiet = false;
   #verbose = false;
   #failed = false;
+  #hasDocument = false;
   /** Set while there is one. */
   live: LiveLine | undefined;
 
@@ -44,6 +45,11 @@ export class Output {
 
   get quiet(): boolean {
     return this.#quiet;
+  }
+
+  /** True once a document was printed: there is to be no second. */
+  get hasDocument(): boolean {
+    return this.#hasDocument;
   }
 
   /** True once standard output took no more, for another reason than that nobody reads it. */
@@ -68,6 +74,7 @@ export class Output {
   }
 
   document(value: unknown): void {
+    this.#hasDocument = true;
     this.#write(JSON.stringify(value));
   }
 
@@ -89,9 +96,10 @@ export class Output {
     this.live?.after();
   }
 
-  /** The terminal on standard error for a progress bar, or undefined where there is none. */
+  /** The terminal on standard error for a progress bar, or undefined where there is none, or one that moves no cursor. */
   get progressTerminal(): NodeJS.WriteStream | undefined {
-    return this.#process.stderr.isTTY === true ? this.#process.stderr : undefined;
+    const { stderr, env } = this.#process;
+    return stderr.isTTY === true && env.TERM !== 'dumb' ? stderr : undefined;
   }
 
   /** A result that is not text of ours. */
@@ -106,7 +114,10 @@ export class Output {
   #put(content: string | Uint8Array): void {
     const { stdout } = this.#process;
     if (stdout.listenerCount('error') === 0) stdout.on('error', (error) => this.#onError(error));
+    // Both may be the same terminal: what was written over the bar's line would go with the bar.
+    this.live?.before();
     stdout.write(content);
+    this.live?.after();
   }
 
   /** A reader that has seen enough, such as head, is no failure. */

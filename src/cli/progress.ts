@@ -3,6 +3,7 @@
 // within two seconds shows nothing.
 
 import type { SingleBar } from 'cli-progress';
+import { type BarFacts, barText } from './bar-text.js';
 import { humanDuration, humanSize } from './human.js';
 import type { Output } from './output.js';
 import { RateMeter } from './rate-meter.js';
@@ -10,6 +11,7 @@ import { RateMeter } from './rate-meter.js';
 const QUIET_MILLIS = 2000;
 const LINE_MILLIS = 10_000;
 const BAR_MILLIS = 200;
+const DEFAULT_COLUMNS = 80;
 const CLEAR_LINE = '\r\u001b[K';
 const SAVE_CURSOR = '\u001b7';
 
@@ -64,15 +66,13 @@ export class Progress {
     if (this.#timer === undefined) return;
     this.#bar = new SingleBar({
       stream: terminal,
-      format: `${this.#label} [{bar}] {percentage}%  {facts}`,
-      barCompleteChar: '#',
-      barIncompleteChar: '-',
-      barsize: 24,
+      // The last column stays free: some terminals begin a new line when it is written to.
+      format: () => barText(this.#facts(), (terminal.columns || DEFAULT_COLUMNS) - 1),
       clearOnComplete: true,
       forceRedraw: true,
       gracefulExit: false,
     });
-    this.#bar.start(Math.max(1, this.#totalBytes), this.#doneBytes, { facts: this.#facts() });
+    this.#bar.start(Math.max(1, this.#totalBytes), this.#doneBytes);
     this.#output.live = {
       before: () => terminal.write(CLEAR_LINE),
       // The bar goes back there when it stops.
@@ -81,21 +81,27 @@ export class Progress {
     };
     this.#every(BAR_MILLIS, () => {
       this.#bar?.setTotal(Math.max(1, this.#totalBytes));
-      this.#bar?.update(Math.min(this.#doneBytes, Math.max(1, this.#totalBytes)), { facts: this.#facts() });
+      this.#bar?.update(Math.min(this.#doneBytes, Math.max(1, this.#totalBytes)));
     });
   }
 
   /** Nothing while it is not known how much there is to do. */
   #printLine(): void {
     if (this.#totalBytes === 0) return;
-    const percent = Math.floor((100 * this.#doneBytes) / this.#totalBytes);
-    this.#output.notice(`${this.#label}: ${percent} %, ${this.#facts()}`);
+    const { label, share, amount, rate, left } = this.#facts();
+    const facts = [amount, rate, left].filter((fact) => fact !== '').join(', ');
+    this.#output.notice(`${label}: ${Math.floor(share * 100)} %, ${facts}`);
   }
 
-  /** "1.2 GiB of 64 GiB, 512 MiB/s, 2 min 5 s left" */
-  #facts(): string {
+  #facts(): BarFacts {
     const rate = this.#meter.rate(performance.now(), this.#doneBytes);
-    const left = rate > 0 ? `, ${humanDuration(Math.max(0, this.#totalBytes - this.#doneBytes) / rate)} left` : '';
-    return `${humanSize(this.#doneBytes)} of ${humanSize(this.#totalBytes)}, ${humanSize(Math.round(rate))}/s${left}`;
+    const leftBytes = Math.max(0, this.#totalBytes - this.#doneBytes);
+    return {
+      label: this.#label,
+      share: this.#totalBytes === 0 ? 0 : Math.min(1, this.#doneBytes / this.#totalBytes),
+      amount: `${humanSize(this.#doneBytes)} of ${humanSize(this.#totalBytes)}`,
+      rate: `${humanSize(Math.round(rate))}/s`,
+      left: rate > 0 ? `${humanDuration(leftBytes / rate)} left` : '',
+    };
   }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Output } from '#vmar/src/cli/output.js';
+import { barText } from '#vmar/src/cli/bar-text.js';
+import { Output } from '#vmar/src/cli/output.js';
 import { Progress } from '#vmar/src/cli/progress.js';
 import { RateMeter } from '#vmar/src/cli/rate-meter.js';
 
@@ -50,5 +51,60 @@ describe('the rate', () => {
     expect(meter.rate(60_000, 30_000)).toBe(0);
     expect(new RateMeter(0).rate(2000, 1000)).toBe(500);
     expect(new RateMeter(0).rate(0, 0)).toBe(0);
+  });
+});
+
+describe('the line of a bar', () => {
+  const facts = { label: 'verifying', share: 0.5, amount: '350 MiB of 700 MiB', rate: '50 MiB/s', left: '7.0 s left' };
+
+  it('gives up what matters least where the terminal is narrow', () => {
+    expect(barText(facts, 100)).toBe(
+      `verifying [${'#'.repeat(12)}${'-'.repeat(12)}] 50 %  350 MiB of 700 MiB, 50 MiB/s, 7.0 s left`,
+    );
+    expect(barText(facts, 70)).toBe('verifying [####----] 50 %  350 MiB of 700 MiB, 50 MiB/s, 7.0 s left');
+    expect(barText(facts, 60)).toBe('verifying 50 %, 350 MiB of 700 MiB, 50 MiB/s, 7.0 s left');
+    expect(barText(facts, 40)).toBe('verifying 50 %, 50 MiB/s, 7.0 s left');
+    expect(barText(facts, 30)).toBe('verifying 50 %, 7.0 s left');
+    expect(barText(facts, 20)).toBe('verifying 50 %');
+  });
+
+  it('is never wider than the terminal', () => {
+    for (let columns = 0; columns < 120; columns++) {
+      expect(barText(facts, columns).length).toBeLessThanOrEqual(columns);
+    }
+  });
+});
+
+describe('a bar and results on one terminal', () => {
+  function fakeTerminal(TERM: string) {
+    let shown = '';
+    const stream = {
+      isTTY: true,
+      listenerCount: () => 1,
+      write: (text: string) => {
+        shown += text;
+      },
+    };
+    const output = new Output({ stdout: stream, stderr: stream, env: { TERM } } as unknown as NodeJS.Process);
+    return { output, shown: () => shown };
+  }
+
+  it('a result stands on a line of its own, and the bar does not come back over it', () => {
+    const { output, shown } = fakeTerminal('xterm');
+    output.live = {
+      before: () => output.progressTerminal?.write('<clear>'),
+      after: () => output.progressTerminal?.write('<save>'),
+      end: () => {},
+    };
+    output.summary(
+      () => ({}),
+      () => 'no damage',
+    );
+    expect(shown()).toBe('<clear>no damage\n<save>');
+  });
+
+  it('a terminal that moves no cursor has no bar', () => {
+    expect(fakeTerminal('dumb').output.progressTerminal).toBeUndefined();
+    expect(fakeTerminal('xterm').output.progressTerminal).toBeDefined();
   });
 });

@@ -32,7 +32,7 @@ describe.skipIf(!isThere)('a terminal', () => {
   it('shows a bar while it lasts, and takes it away', () => {
     const { status, text } = onTerminal('backup 100 --disk d=a.raw --speed 2MiB');
     expect(status).toBe(0);
-    expect(text).toMatch(/backing up \[#*-*\] \d+%/);
+    expect(text).toMatch(/backing up \[#*-*\] \d+ %/);
     expect(text).toMatch(/of 8 MiB, [\d.]+ \wi?B\/s, [\d.]+ s left/);
     const table = text.slice(text.lastIndexOf('backing up'));
     expect(table).toMatch(/d +8 MiB +8 MiB/);

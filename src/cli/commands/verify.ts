@@ -56,12 +56,13 @@ export async function run(context: Context, names: readonly string[], flags: Ver
     for (const path of foreign) reports.push(await verifyForeign(path, options));
     return reports;
   };
+  let reports: ScheduledReport[];
   try {
-    const reports = await context.interrupts.during(() => stop.abort(), work);
-    return tell(context, sum(reports), secondsSinceStart());
+    reports = await context.interrupts.during(() => stop.abort(), work);
   } finally {
     progress.end();
   }
+  return tell(context, sum(reports), secondsSinceStart());
 }
 
 async function verifyForeign(path: string, options: VerifyOptions): Promise<VerifyReport> {
