@@ -54,6 +54,7 @@ interface Calls {
   readonly preadv2: (fd: number, vectors: Uint8Array, count: number, offset: number, flags: number) => number;
   readonly memcpy: (to: Uint8Array, from: Uint8Array, length: number) => void;
   readonly fadvise: (fd: number, offset: number, length: number, advice: number) => number;
+  readonly exit: (status: number) => never;
   readonly syncFileRange: (fd: number, offset: number, length: number, flags: number) => number;
 }
 
@@ -80,6 +81,7 @@ function load(): Calls {
       preadv2: libc.func('int64_t preadv2(int fd, const void *vectors, int count, int64_t offset, int flags)'),
       memcpy: libc.func('void memcpy(_Out_ void *to, const void *from, size_t length)'),
       fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)'),
+      exit: libc.func('void _exit(int status)') as unknown as (status: number) => never,
       syncFileRange: libc.func('int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)'),
     };
   } catch (cause) {
@@ -100,6 +102,14 @@ function failure(syscall: string): SystemError {
   const errno = calls().koffi.errno();
   const code = ERRNO_NAMES.get(errno) ?? `E${errno}`;
   return Object.assign(new Error(`${code}: ${syscall} failed`), { code, errno: -errno, syscall });
+}
+
+/**
+ * Ends the process at once, also while a thread of it hangs in the kernel, as on a file server that is gone: process.exit
+ * waits for that one. Nothing is flushed, and no listener is called.
+ */
+export function exitNow(status: number): never {
+  return calls().exit(status);
 }
 
 /** The first byte of data at or after `offset`; undefined where only a hole or the end follows. */

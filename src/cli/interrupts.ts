@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // SIGINT, SIGTERM and SIGHUP: the first cancels what can be cancelled, the second ends the program at once.
 
-import { EXIT } from '../base/errors.js';
 import type { Output } from './output.js';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -10,13 +9,16 @@ export class Interrupts {
   readonly #process: NodeJS.Process;
   readonly #output: Output;
   readonly #program: string;
+  readonly #end: () => never;
   #cancel: (() => void) | undefined;
   #interrupted = false;
 
-  constructor(process: NodeJS.Process, output: Output, program: string) {
+  /** @param end says that the program was interrupted, and ends it at once */
+  constructor(process: NodeJS.Process, output: Output, program: string, end: () => never) {
     this.#process = process;
     this.#output = output;
     this.#program = program;
+    this.#end = end;
   }
 
   listen(): void {
@@ -53,11 +55,7 @@ export class Interrupts {
   }
 
   #onSignal(): void {
-    if (this.#interrupted || this.#cancel === undefined) {
-      this.#output.live?.end();
-      this.#output.error(`${this.#program}: interrupted`);
-      this.#process.exit(EXIT.interrupted);
-    }
+    if (this.#interrupted || this.#cancel === undefined) this.#end();
     this.#interrupted = true;
     this.#output.notice(`${this.#program}: stopping; once more ends it at once`);
     this.#cancel();

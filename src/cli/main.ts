@@ -2,7 +2,8 @@
 // Where both programs begin and end: arguments in, exit status out, and every error told on the way.
 
 import { type Command, CommanderError } from 'commander';
-import { BugError, EXIT, type ExitStatus, UsageError } from '../base/errors.js';
+import { BugError, EXIT, type ExitStatus, InterruptedError, UsageError } from '../base/errors.js';
+import { exitNow } from '../base/syscalls.js';
 import { createContext } from './context.js';
 import { readEnvironment } from './environment.js';
 import { Interrupts } from './interrupts.js';
@@ -36,7 +37,7 @@ class Run {
   constructor(program: ProgramName, words: readonly string[]) {
     this.#program = program;
     this.#words = words;
-    this.#interrupts = new Interrupts(process, this.#output, program);
+    this.#interrupts = new Interrupts(process, this.#output, program, () => exitNow(this.tell(new InterruptedError())));
     this.#command = program;
     this.#json = isGiven(words, '--json');
     this.#verbose = isGiven(words, '--verbose');
@@ -65,11 +66,11 @@ class Run {
     this.#status = await command.run(context, args, flags);
   }
 
-  /** Prints the error for people, or with --json for machines; the stack only with --verbose. */
+  /** Prints the error for people, or with --json for machines if nothing was printed yet; the stack only with --verbose. */
   tell(error: unknown): ExitStatus {
     const described = describeError(error);
     this.#output.live?.end();
-    if (this.#json) this.#output.document({ error: described });
+    if (this.#json && !this.#output.hasDocument) this.#output.document({ error: described });
     else this.#output.error(renderError(this.#command, described));
     if (this.#verbose && error instanceof Error && error.stack !== undefined) this.#output.error(error.stack);
     return described.exit;

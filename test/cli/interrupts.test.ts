@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: MIT
 
+import { type ChildProcess, execFileSync } from 'node:child_process';
 import { EventEmitter } from 'node:events';
+import { closeSync, constants, openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { Interrupts } from '#vmar/src/cli/interrupts.js';
 import type { Output } from '#vmar/src/cli/output.js';
+import { Bench } from './bench.js';
 
 class Ended extends Error {}
 
 function fake() {
   const statuses: number[] = [];
-  const process = Object.assign(new EventEmitter(), {
-    exit(status: number): never {
-      statuses.push(status);
-      throw new Ended();
-    },
-  });
+  const process = new EventEmitter();
+  const end = (): never => {
+    statuses.push(130);
+    throw new Ended();
+  };
   const output = { live: undefined, error() {}, notice() {} } as unknown as Output;
-  const interrupts = new Interrupts(process as unknown as NodeJS.Process, output, 'vmar');
+  const interrupts = new Interrupts(process as unknown as NodeJS.Process, output, 'vmar', end);
   interrupts.listen();
   return { process, interrupts, statuses };
 }
@@ -50,3 +53,31 @@ describe.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s', (signal) => {
     expect(statuses).toEqual([130]);
   });
 });
+
+describe('a program of which a thread hangs in the kernel', () => {
+  it('ends all the same, with one document', async () => {
+    const bench = new Bench();
+    const pipe = bench.path('pipe.vma');
+    execFileSync('mkfifo', [pipe]);
+    const { child, finished } = bench.start(['--json', 'show', pipe]);
+    const writer = await openForReader(pipe, child);
+    // It waits for a byte now, which never comes.
+    child.kill('SIGINT');
+    const { status, json } = await finished;
+    closeSync(writer);
+    expect(status).toBe(130);
+    expect(json().error).toMatchObject({ code: 'interrupted', exit: 130 });
+  });
+});
+
+/** Once somebody reads the pipe. */
+async function openForReader(pipe: string, reader: ChildProcess): Promise<number> {
+  while (reader.exitCode === null) {
+    try {
+      return openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch {
+      await sleep(20);
+    }
+  }
+  throw new Error('nobody read the pipe');
+}
