@@ -5,9 +5,9 @@ import type { HashName } from '../../formats/vmar/hash.js';
 import { bytesEqual } from '../base/bytes.js';
 import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import { ContainerReader } from '../store/container-reader.js';
-import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
+import type { ChunkPlace, ChunkPlaces, SearchedSource } from './chunk-source.js';
 
-export class ArchiveChunks implements ChunkSource {
+export class ArchiveChunks implements SearchedSource {
   readonly hash: HashName;
   readonly container: ContainerReader;
 
@@ -29,6 +29,10 @@ export class ArchiveChunks implements ChunkSource {
       if (!(error instanceof VmarError)) throw error;
       return { places: [], passedOver: [error] };
     }
+  }
+
+  async *containers(): AsyncGenerator<ContainerReader> {
+    yield this.container;
   }
 
   async checkReachable(): Promise<void> {

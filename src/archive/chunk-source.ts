@@ -44,3 +44,11 @@ export interface ChunkSource {
   openAgain(): void;
   close(): Promise<void>;
 }
+
+/** One whose containers can be gone through, for who looks for many chunks at once. */
+export interface SearchedSource extends ChunkSource {
+  /** Every container, each valid until the next is asked for; an error stands for one that cannot be opened. */
+  containers(): AsyncIterable<ContainerReader | VmarError>;
+  /** Says where a chunk was found that `locate` did not give a good place of. */
+  learn?(id: Uint8Array, places: readonly ChunkPlace[]): Promise<void>;
+}

@@ -2,6 +2,7 @@
 // The chunks of a datastore: the index says where one should be, the packs' own tables where it is.
 
 import type { HashName } from '../../formats/vmar/hash.js';
+import { toHex } from '../base/bytes.js';
 import { DamageError, NotFoundError, VmarError } from '../base/errors.js';
 import type { ChunkIndex } from '../store/chunk-index.js';
 import type { ContainerReader } from '../store/container-reader.js';
@@ -11,10 +12,10 @@ import { type PackId, packIdOfPath } from '../store/layout.js';
 import { PackSet } from '../store/pack-set.js';
 import type { Session } from '../store/session.js';
 import { readPackTable } from '../store/stored-packs.js';
-import type { ChunkPlace, ChunkPlaces, ChunkSource } from './chunk-source.js';
+import type { ChunkPlace, ChunkPlaces, SearchedSource } from './chunk-source.js';
 import { DamageNotes } from './damage-notes.js';
 
-export class DatastoreChunks implements ChunkSource {
+export class DatastoreChunks implements SearchedSource {
   readonly hash: HashName;
   readonly packs: PackSet;
   readonly index: ChunkIndex;
@@ -69,34 +70,52 @@ export class DatastoreChunks implements ChunkSource {
     const places: ChunkPlace[] = [];
     const suspects: ChunkPlace[] = [];
     const passedOver: VmarError[] = [];
-    let told = false;
-    let first: PackId | undefined;
-    for (const packId of (await this.#store.listPackIds()).sort()) {
+    for await (const container of this.containers()) {
       try {
-        const container = this.packs.openNamed(packId);
+        if (container instanceof VmarError) throw container;
         const found = container.find(id);
         if (found === undefined) continue;
-        if (this.damage.isAt(packId, found.frame, id)) {
-          suspects.push({ container, ...found });
-          continue;
-        }
-        places.push({ container, ...found });
-        told ||= this.#tells(id, packId, found);
-        first ??= packId;
+        const isSuspect = this.damage.isAt(this.#packIdOf(container), found.frame, id);
+        (isSuspect ? suspects : places).push({ container, ...found });
       } catch (error) {
         if (!(error instanceof VmarError)) throw error;
-        if (!(error instanceof NotFoundError)) passedOver.push(error);
+        passedOver.push(error);
       }
     }
-    if (first !== undefined && !told) await this.#putRight(first);
+    await this.learn(id, places);
     // Where it is known to be damaged it comes last; all that can be read of a pack is worth a try.
     return { places: [...places, ...suspects], passedOver };
   }
 
-  /** Whether the index has the chunk at one of its places. */
-  #tells(id: Uint8Array, packId: PackId, place: Omit<ChunkPlace, 'container'>): boolean {
+  /** All packs, by their names; those that go away meanwhile are left out. */
+  async *containers(): AsyncGenerator<ContainerReader | VmarError> {
+    for (const packId of (await this.#store.listPackIds()).sort()) {
+      let container: ContainerReader | VmarError;
+      try {
+        container = this.packs.openNamed(packId);
+      } catch (error) {
+        if (!(error instanceof VmarError)) throw error;
+        container = error;
+      }
+      if (!(container instanceof NotFoundError)) yield container;
+    }
+  }
+
+  /** Puts the index right where it has a chunk at none of its places. */
+  async learn(id: Uint8Array, places: readonly ChunkPlace[]): Promise<void> {
+    const [first] = places;
+    if (first === undefined || places.some((place) => this.#tells(id, place))) return;
+    await this.#putRight(this.#packIdOf(first.container));
+  }
+
+  #packIdOf({ header }: ContainerReader): PackId {
+    return toHex(header.containerId);
+  }
+
+  /** Whether the index has the chunk at this place. */
+  #tells(id: Uint8Array, place: ChunkPlace): boolean {
     const hit = this.index.get(id);
-    if (hit?.packId !== packId || hit.frame !== place.frame) return false;
+    if (hit?.packId !== this.#packIdOf(place.container) || hit.frame !== place.frame) return false;
     return hit.offsetBytes === place.offsetBytes && hit.lengthBytes === place.lengthBytes;
   }
 

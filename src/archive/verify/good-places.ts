@@ -3,9 +3,10 @@
 
 import { DamageError } from '../../base/errors.js';
 import type { ContainerReader } from '../../store/container-reader.js';
-import type { ChunkPlace, ChunkSource } from '../chunk-source.js';
+import type { ChunkPlace, ChunkPlaces } from '../chunk-source.js';
 import { chunkKey, type DamageList } from './damage.js';
 import type { DamagedPlaces } from './damaged-places.js';
+import type { LostChunks } from './lost-chunks.js';
 
 /** Checks a container before anything in it is counted on; does nothing if that was done. */
 export type EnsureChecked = (container: ContainerReader) => Promise<void>;
@@ -18,16 +19,16 @@ export interface Wanted {
 }
 
 export class GoodPlaces {
-  readonly #source: ChunkSource;
+  readonly lost: LostChunks;
   readonly #damage: DamageList;
   readonly #damagedPlaces: DamagedPlaces;
   readonly #ensureChecked: EnsureChecked;
   readonly #checked = new Set<string>();
-  /** Chunks that were looked for everywhere, in vain, and the records of why. */
-  readonly #lost = new Map<string, readonly number[]>();
+  /** Chunks that are in no good place although they are in one, or may be, and the records of why. */
+  readonly #bad = new Map<string, readonly number[]>();
 
-  constructor(source: ChunkSource, damage: DamageList, damagedPlaces: DamagedPlaces, ensureChecked: EnsureChecked) {
-    this.#source = source;
+  constructor(lost: LostChunks, damage: DamageList, damagedPlaces: DamagedPlaces, ensureChecked: EnsureChecked) {
+    this.lost = lost;
     this.#damage = damage;
     this.#damagedPlaces = damagedPlaces;
     this.#ensureChecked = ensureChecked;
@@ -35,37 +36,38 @@ export class GoodPlaces {
 
   /**
    * 'good' if some container has the chunk and is not damaged there; else the records of damage that are why, none if
-   * it is in no container at all.
+   * it is in no container at all. 'unknown' if `lost` has to look for it first.
    */
-  async look(wanted: Wanted): Promise<'good' | readonly number[]> {
+  async look(wanted: Wanted): Promise<'good' | 'unknown' | readonly number[]> {
     const likely = this.#likely(wanted.id);
     if (likely !== undefined && (await this.#damageAt(likely, wanted)) === 'none') return 'good';
+    const found = this.lost.placesOf(wanted.id);
+    if (found === undefined) return 'unknown';
     const key = `${chunkKey(wanted.id)}${wanted.kind}:${wanted.lengthBytes}`;
-    const known = this.#lost.get(key);
+    const known = this.#bad.get(key);
     if (known !== undefined) return known;
-    const found = await this.#lookEverywhere(wanted);
-    if (found !== 'good') this.#lost.set(key, found);
-    return found;
+    const why = await this.#lookAt(wanted, found);
+    if (why !== 'good' && why.length > 0) this.#bad.set(key, why);
+    return why;
   }
 
   #likely(id: Uint8Array): ChunkPlace | undefined {
     try {
-      return this.#source.locate(id);
+      return this.lost.locate(id);
     } catch (error) {
       if (error instanceof DamageError) return undefined;
       throw error;
     }
   }
 
-  async #lookEverywhere(wanted: Wanted): Promise<'good' | readonly number[]> {
-    const { places, passedOver } = await this.#source.locateAll(wanted.id);
+  async #lookAt(wanted: Wanted, { places, passedOver }: ChunkPlaces): Promise<'good' | readonly number[]> {
     const records = new Set(this.#damage.of(wanted.id));
     for (const place of places) {
       const damage = await this.#damageAt(place, wanted);
       if (damage === 'none') return 'good';
       for (const record of damage) records.add(record);
     }
-    for (const { object, offsetBytes } of passedOver) {
+    for (const { object, offsetBytes } of [...passedOver, ...this.lost.unopened]) {
       const record = this.#damage.at(object, offsetBytes);
       // A container that cannot be opened at all may have nothing to do with the chunk: its ids tell, as far as they can
       // be read, and the backup's list of packs.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Verifies one self-contained archive: every byte of it, and that its maps can be followed to the last cluster.
 
+import type { ManifestDisk } from '../../../formats/vmar/manifest.js';
 import { DamageError, InterruptedError } from '../../base/errors.js';
 import { ContainerReader } from '../../store/container-reader.js';
 import { ArchiveChunks } from '../archive-chunks.js';
@@ -8,7 +9,10 @@ import { readArchiveManifest } from '../open-backup.js';
 import { DamageList, nothingChecked, type VerifyReport } from './damage.js';
 import { DamagedPlaces } from './damaged-places.js';
 import { rangeInContainer } from './damaged-range.js';
+import { followAll } from './follow-all.js';
 import { GoodPlaces } from './good-places.js';
+import { LostChunks } from './lost-chunks.js';
+import { takingTurns } from './turns.js';
 import { verifyContainer } from './verify-container.js';
 import { createVerifyExecutor, type VerifyOptions } from './verify-datastore.js';
 import { MapVerifier } from './verify-maps.js';
@@ -40,7 +44,7 @@ export async function verifyArchive(path: string, options: Omit<VerifyOptions, '
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    await verifyContent(reader, damage, report.checked, damagedPlaces);
+    await verifyContent(reader, damage, report.checked, damagedPlaces, signal);
     // Whatever is damaged in an archive is its one backup's.
     for (let record = 0; record < damage.records.length; record++) damage.touch(record, path, undefined);
     return report;
@@ -57,22 +61,20 @@ async function verifyContent(
   damage: DamageList,
   checked: VerifyReport['checked'],
   damagedPlaces: DamagedPlaces,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const { path: file } = reader;
   try {
     const { manifest } = readArchiveManifest(reader);
-    const source = new ArchiveChunks(reader);
-    const maps = new MapVerifier(
-      source,
-      new GoodPlaces(source, damage, damagedPlaces, async () => {}),
-      damage,
-      checked,
-    );
+    const takeTurn = takingTurns(signal);
+    const lost = new LostChunks(new ArchiveChunks(reader), takeTurn);
+    const places = new GoodPlaces(lost, damage, damagedPlaces, async () => {});
+    const maps = new MapVerifier(places, damage, checked, takeTurn);
     checked.backups++;
-    for (const disk of manifest.disks) {
-      const suspects = (): readonly number[] => [];
+    const suspects = (): readonly number[] => [];
+    const follow = async (disk: ManifestDisk): Promise<boolean> =>
       await maps.verifyDisk({ backup: file, file, disk, fanout: manifest.mapFanout, suspects });
-    }
+    await followAll({ items: manifest.disks, follow, lost, isOver: () => false });
   } catch (error) {
     if (!(error instanceof DamageError)) throw error;
     const at = reader.footer.manifestExtentOffset;

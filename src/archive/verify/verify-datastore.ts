@@ -15,22 +15,23 @@ import { formatBackupId, resolveBackup } from '../../store/backup-id.js';
 import type { ContainerReader } from '../../store/container-reader.js';
 import { splitTouched } from '../../store/damage-list.js';
 import type { Datastore } from '../../store/datastore.js';
-import { type PackId, packPath, sidecarPath } from '../../store/layout.js';
+import type { FossilRecord } from '../../store/gc/fossil-record.js';
+import { type PackId, packPath } from '../../store/layout.js';
 import { type DamagedManifest, listManifests, type ManifestList, type StoredManifest } from '../../store/manifests.js';
 import type { Session } from '../../store/session.js';
-import { readSidecar } from '../../store/sidecars.js';
 import { DatastoreChunks } from '../datastore-chunks.js';
 import { packIdBytes } from '../pack-id-bytes.js';
 import { type Checked, DamageList, nothingChecked, type VerifyReport } from './damage.js';
 import { DamageEntries } from './damage-entries.js';
 import { DamagedPlaces } from './damaged-places.js';
 import { fileBytes, rangeInContainer, wholeFile } from './damaged-range.js';
-import { type EnsureChecked, GoodPlaces } from './good-places.js';
+import type { EnsureChecked } from './good-places.js';
 import { MissingPacks } from './missing-packs.js';
 import { scanIds } from './scan-ids.js';
 import { checkState, recordLost } from './state-checks.js';
+import { takingTurns } from './turns.js';
+import { BackupsVerifier } from './verify-backups.js';
 import { verifyContainer } from './verify-container.js';
-import { type MapPurpose, MapVerifier } from './verify-maps.js';
 import { VerifyMemory } from './verify-memory.js';
 import {
   Budget,
@@ -114,6 +115,7 @@ interface Beginning {
   /** Records of what is not damaged, but of a newer version, or not for us to read. */
   readonly refused: Map<number, FailedError>;
   readonly memory: VerifyMemory;
+  readonly successors: FossilRecord['successors'];
 }
 
 async function begin(
@@ -134,7 +136,7 @@ async function begin(
   const entries = new DamageEntries(root, chunks.packs, damage, damagedPlaces);
   const scope = { list, present: new Set(present), successors, entries, remembers };
   const memory = await VerifyMemory.open(store, session, scope);
-  return { store, chunks, list, present, damage, damagedPlaces, refused, memory };
+  return { store, chunks, list, present, damage, damagedPlaces, refused, memory, successors };
 }
 
 class DatastoreVerifier {
@@ -151,6 +153,7 @@ class DatastoreVerifier {
   readonly #refused: Map<number, FailedError>;
   readonly #missingPacks: MissingPacks;
   readonly #memory: VerifyMemory;
+  readonly #backups: BackupsVerifier;
 
   constructor(beginning: Beginning, executor: Executor, options: VerifyOptions) {
     const { store, chunks, list, present, damage, damagedPlaces, refused, memory } = beginning;
@@ -165,6 +168,12 @@ class DatastoreVerifier {
     this.#executor = executor;
     this.#options = options;
     this.#missingPacks = new MissingPacks(store.root, damage, new Set(present));
+    this.#backups = new BackupsVerifier({
+      ...{ root: store.root, source: chunks, successors: beginning.successors, damage, damagedPlaces },
+      ...{ missingPacks: this.#missingPacks, checked: this.#checked, history: memory.history },
+      takeTurn: takingTurns(options.signal),
+      refuse: (record, error) => this.#refuse(record, error),
+    });
   }
 
   async run(): Promise<VerifyReport & { readonly schedule?: ScheduleReport }> {
@@ -176,11 +185,10 @@ class DatastoreVerifier {
       const { schedule } = this.#options;
       if (schedule !== undefined) return await this.#runSchedule(list, wanted, packs, schedule);
       await this.#verifyPacks(packs);
-      await this.#verifyBackups(
-        wanted.entries,
-        async ({ header }) => await this.#verifyPack(toHex(header.containerId)),
-      );
-      if (this.#damage.records.length > 0) await this.#nameOthers(list, wanted);
+      for (const entry of wanted.entries) await this.#backups.verifySidecar(entry);
+      const ensureChecked: EnsureChecked = async ({ header }) => await this.#verifyPack(toHex(header.containerId));
+      await this.#backups.follow(wanted.entries, ensureChecked);
+      if (this.#damage.records.length > 0) await this.#backups.nameOthers(list.entries, wanted.entries);
       await this.#memory.finish({ isAll: this.#options.backups === undefined });
       return this.#report();
     } catch (error) {
@@ -201,13 +209,14 @@ class DatastoreVerifier {
     const now = Date.now();
     const due = duePacks(packs, schedule, history, known, now);
     const backups = dueBackups(wanted.entries, schedule, history, now);
-    for (const entry of wanted.entries) await this.#verifySidecar(entry, formatBackupId(entry.ref));
+    for (const entry of wanted.entries) await this.#backups.verifySidecar(entry);
     this.#options.onStart?.(this.#sizeOf(due));
     await this.#verifyDue(due, () => budget.isReached(backups.length > 0 ? PACKS_SHARE : 1));
-    const followed = await this.#followDue(backups, budget);
-    await this.#verifyDue(due, () => budget.isReached());
+    const isOver = (): boolean => budget.isReached();
+    const followed = await this.#backups.follow(backups, async () => {}, isOver);
+    await this.#verifyDue(due, isOver);
     this.#recallDamage();
-    if (this.#damage.records.length > 0) await this.#nameOthers(list, { entries: followed });
+    if (this.#damage.records.length > 0) await this.#backups.nameOthers(list.entries, followed, isOver);
     await this.#memory.finish({ isAll: followed.length === list.entries.length });
     const left = due.filter((packId) => !this.#verified.has(packId));
     const times = left.map((packId) => history.packReadMillis(packId));
@@ -241,18 +250,6 @@ class DatastoreVerifier {
     await Promise.all(Array.from({ length: PACKS_AT_ONCE }, lane));
   }
 
-  /** Which of the backups were followed. */
-  async #followDue(backups: readonly StoredManifest[], budget: Budget): Promise<StoredManifest[]> {
-    const followed: StoredManifest[] = [];
-    const maps = this.#mapVerifier(async () => {});
-    for (const entry of backups) {
-      if (budget.isReached() && followed.length > 0) break;
-      await this.#followBackup(maps, entry);
-      followed.push(entry);
-    }
-    return followed;
-  }
-
   /** What was known to be damaged, and was not read again: it is told as such. */
   #recallDamage(): void {
     for (const { packId, problem, touched, sinceMillis } of this.#memory.known.packs.values()) {
@@ -268,27 +265,6 @@ class DatastoreVerifier {
     }
   }
 
-  #mapVerifier(ensureChecked: EnsureChecked, purpose: MapPurpose = 'find'): MapVerifier {
-    const places = new GoodPlaces(this.#chunks, this.#damage, this.#damagedPlaces, ensureChecked);
-    return new MapVerifier(this.#chunks, places, this.#damage, this.#checked, purpose);
-  }
-
-  async #verifyBackups(entries: readonly StoredManifest[], ensureChecked: EnsureChecked): Promise<void> {
-    const maps = this.#mapVerifier(ensureChecked);
-    for (const entry of entries) {
-      await this.#verifySidecar(entry, formatBackupId(entry.ref));
-      await this.#followBackup(maps, entry);
-    }
-  }
-
-  async #followBackup(maps: MapVerifier, entry: StoredManifest): Promise<void> {
-    this.#options.signal?.throwIfAborted();
-    const start = Date.now();
-    this.#checked.backups++;
-    await this.#verifyMaps(maps, entry);
-    this.#memory.history.noteFollowed(entry.digest, start);
-  }
-
   #wanted(list: ManifestList): Pick<ManifestList, 'entries' | 'damaged'> {
     const names = this.#options.backups;
     if (names === undefined) return list;
@@ -296,13 +272,6 @@ class DatastoreVerifier {
     const wanted = new Set(names.map((name) => formatBackupId(resolveBackup(name, refs))));
     const isWanted = ({ ref }: StoredManifest | DamagedManifest): boolean => wanted.has(formatBackupId(ref));
     return { entries: list.entries.filter(isWanted), damaged: list.damaged.filter(isWanted) };
-  }
-
-  /** What was found in packs of the wanted backups may concern others, and they are named too. */
-  async #nameOthers(list: ManifestList, wanted: Pick<ManifestList, 'entries'>): Promise<void> {
-    const maps = this.#mapVerifier(async () => {}, 'name');
-    const seen = new Set(wanted.entries);
-    for (const entry of list.entries) if (!seen.has(entry)) await this.#verifyMaps(maps, entry);
   }
 
   /** What is only of a newer version is told as such, unless there is damage beside it. */
@@ -315,6 +284,10 @@ class DatastoreVerifier {
   #recordManifest({ ref, path, error }: DamagedManifest): void {
     const record = this.#damage.add({ file: path, ...wholeFile(path), kind: 'manifest', problem: error.message });
     this.#damage.touch(record, formatBackupId(ref), undefined);
+    this.#refuse(record, error);
+  }
+
+  #refuse(record: number, error: unknown): void {
     if (error instanceof FailedError) this.#refused.set(record, error);
   }
 
@@ -369,31 +342,8 @@ class DatastoreVerifier {
       const place = { file, ...rangeInContainer(error) };
       const record = this.#damage.add({ ...place, kind: 'container', problem: error.message }, ids);
       this.#missingPacks.setUnreadable(packId, record);
-      if (error instanceof FailedError) this.#refused.set(record, error);
+      this.#refuse(record, error);
       return undefined;
-    }
-  }
-
-  async #verifyMaps(maps: MapVerifier, entry: StoredManifest): Promise<void> {
-    const { manifest, digest, path: file } = entry;
-    const backup = formatBackupId(entry.ref);
-    // The manifest's copy in the backup's last pack.
-    for (const record of this.#damage.of(digest)) this.#damage.touch(record, backup, undefined);
-    const suspects = (): readonly number[] => this.#missingPacks.suspects(manifest.packs);
-    for (const disk of manifest.disks) {
-      await maps.verifyDisk({ backup, file, disk, fanout: manifest.mapFanout, suspects });
-    }
-  }
-
-  async #verifySidecar(entry: StoredManifest, backup: string): Promise<void> {
-    try {
-      await readSidecar(this.#store.root, entry.ref, entry.digest);
-    } catch (error) {
-      if (!(error instanceof VmarError)) throw error;
-      const file = sidecarPath(this.#store.root, entry.ref);
-      const record = this.#damage.add({ file, ...wholeFile(file), kind: 'sidecar', problem: error.message });
-      this.#damage.touch(record, backup, undefined);
-      if (error instanceof FailedError) this.#refused.set(record, error);
     }
   }
 }

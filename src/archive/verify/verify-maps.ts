@@ -6,12 +6,13 @@ import type { ManifestDisk } from '../../../formats/vmar/manifest.js';
 import { pageEntries } from '../../../formats/vmar/map.js';
 import { DamageError, type VmarError } from '../../base/errors.js';
 import { ChunkReader } from '../chunk-reader.js';
-import type { ChunkSource } from '../chunk-source.js';
 import { isZeroId, type MapPage, MapReader } from '../map-reader.js';
 import { type Checked, chunkKey, type DamageList } from './damage.js';
 import type { GoodPlaces, Wanted } from './good-places.js';
 
 const CLEAN: readonly number[] = [];
+/** Of a page that was walked: the damage in and below it; 'unknown' while chunks have to be looked for. */
+type Found = readonly number[] | 'unknown';
 
 export interface DiskToVerify {
   /** Full id of the backup. */
@@ -33,40 +34,50 @@ export class MapVerifier {
   readonly #damage: DamageList;
   readonly #checked: Checked;
   readonly #purpose: MapPurpose;
+  readonly #letOthersRun: () => Promise<void>;
   /** Pages under which all is well, by id. */
   readonly #clean = new Set<string>();
   /** Pages with damage in or below them. */
   readonly #touched = new Map<string, readonly number[]>();
+  /** Pages that wait for a pass, and for which. */
+  readonly #waiting = new Map<string, number>();
   /** Records of what a disk misses, by disk. */
   readonly #missingOf = new Map<string, number>();
 
+  /** @param letOthersRun called for each page; what it throws ends the walk */
   constructor(
-    source: ChunkSource,
     places: GoodPlaces,
     damage: DamageList,
     checked: Checked,
+    letOthersRun: () => Promise<void>,
     purpose: MapPurpose = 'find',
   ) {
     this.#places = places;
     this.#purpose = purpose;
-    this.#chunks = new ChunkReader(source);
+    this.#letOthersRun = letOthersRun;
+    this.#chunks = new ChunkReader(places.lost);
     this.#damage = damage;
     this.#checked = checked;
   }
 
-  /** Walks the map of one disk and marks whatever damage it meets with the backup's name. */
-  async verifyDisk(wish: DiskToVerify): Promise<void> {
+  /**
+   * Walks the map of one disk and marks whatever damage it meets with the backup's name.
+   * @returns false if chunks have to be looked for first; then it is to be walked again
+   */
+  async verifyDisk(wish: DiskToVerify): Promise<boolean> {
     const { backup, disk, fanout } = wish;
     const { mapRoot: root, sizeBytes, clusterSizeBytes } = disk;
     const map = new MapReader(this.#chunks, { root, sizeBytes, clusterSizeBytes, fanout });
     const walk: Walk = { ...wish, map, name: `${backup}:${disk.name}` };
+    const found = map.levels === 0 ? CLEAN : await this.#page(walk, map.levels, 0, root);
+    if (found === 'unknown') return false;
     if (this.#purpose === 'find') this.#checked.disks++;
-    if (map.levels === 0) return;
-    for (const index of await this.#page(walk, map.levels, 0, root)) this.#damage.touch(index, backup, disk.name);
+    for (const index of found) this.#damage.touch(index, backup, disk.name);
+    return true;
   }
 
   /** The damage in a page and below it. */
-  async #page(walk: Walk, level: number, index: number, id: Uint8Array): Promise<readonly number[]> {
+  async #page(walk: Walk, level: number, index: number, id: Uint8Array): Promise<Found> {
     if (isZeroId(id)) return CLEAN;
     const { map, disk } = walk;
     // A last, shorter chunk makes a page mean something else at another place or length of disk.
@@ -75,28 +86,41 @@ export class MapVerifier {
     if (this.#clean.has(key)) return CLEAN;
     const known = this.#touched.get(key);
     if (known !== undefined) return known;
+    const { lost } = this.#places;
+    if (lost.isFull || this.#waiting.get(key) === lost.nextPass) return 'unknown';
     const found = await this.#walkPage(walk, level, index, id);
+    if (found === 'unknown') {
+      // All that is below is asked for, unless there was no room for it.
+      if (!lost.isFull) this.#waiting.set(key, lost.nextPass);
+      return found;
+    }
+    this.#waiting.delete(key);
+    if (this.#purpose === 'find') this.#checked.mapPages++;
     if (found.length === 0) this.#clean.add(key);
     else this.#touched.set(key, found);
     return found;
   }
 
-  async #walkPage(walk: Walk, level: number, index: number, id: Uint8Array): Promise<readonly number[]> {
+  async #walkPage(walk: Walk, level: number, index: number, id: Uint8Array): Promise<Found> {
     const { map } = walk;
-    if (this.#purpose === 'find') this.#checked.mapPages++;
+    await this.#letOthersRun();
     const lengthBytes = pageEntries(level, index, map.clusters, map.fanout) * 32;
-    const found = new Set(await this.#find(walk, { id, kind: level, lengthBytes }, `page ${index} of level ${level}`));
+    const ofPage = await this.#find(walk, { id, kind: level, lengthBytes }, `page ${index} of level ${level}`);
+    if (ofPage === 'unknown') return ofPage;
+    const found = new Set(ofPage);
     const page = await this.#read(walk, level, index, id, found);
     const children = page === 'zero' ? 0 : page.byteLength / 32;
+    let isKnown = true;
     for (let child = 0; child < children; child++) {
       if (page === 'zero') break;
       const number = index * map.fanout + child;
       const below = page.subarray(child * 32, child * 32 + 32);
       const damage =
         level > 1 ? await this.#page(walk, level - 1, number, below) : await this.#cluster(walk, number, below);
-      for (const record of damage) found.add(record);
+      if (damage === 'unknown') isKnown = false;
+      else for (const record of damage) found.add(record);
     }
-    return [...found];
+    return isKnown ? [...found] : 'unknown';
   }
 
   /** The page's content; 'zero' if it cannot be had, which `found` says then. */
@@ -123,17 +147,17 @@ export class MapVerifier {
     return this.#damage.add({ file, offsetBytes, lengthBytes: 0, kind: 'map-page', problem }, [id]);
   }
 
-  async #cluster(walk: Walk, cluster: number, id: Uint8Array): Promise<readonly number[]> {
+  async #cluster(walk: Walk, cluster: number, id: Uint8Array): Promise<Found> {
     if (isZeroId(id)) return CLEAN;
     const { sizeBytes, clusterSizeBytes } = walk.disk;
     const lengthBytes = Math.min(clusterSizeBytes, sizeBytes - cluster * clusterSizeBytes);
     return await this.#find(walk, { id, kind: 0, lengthBytes }, `cluster ${cluster}`);
   }
 
-  async #find(walk: Walk, wanted: Wanted, what: string): Promise<readonly number[]> {
+  async #find(walk: Walk, wanted: Wanted, what: string): Promise<Found> {
     const found = await this.#places.look(wanted);
     if (found === 'good') return CLEAN;
-    if (found.length > 0 || this.#purpose === 'name') return found;
+    if (found === 'unknown' || found.length > 0 || this.#purpose === 'name') return found;
     const suspects = walk.suspects();
     return suspects.length > 0 ? suspects : [this.#missing(walk, what)];
   }
