@@ -12,9 +12,16 @@ const PREFIX = 'vmar-';
 export const RUN_NODE = `${PREFIX}run`;
 
 /** QEMU allows 31 characters. */
-export type Role = 'fleece' | 'cbw' | 'access' | 'mark' | 'export';
+export type Role = 'fleece' | 'cbw' | 'size' | 'access' | 'mark' | 'export';
 
-const LETTER: Readonly<Record<Role, string>> = { fleece: 'f', cbw: 'c', access: 'a', mark: 'm', export: 'e' };
+const LETTER: Readonly<Record<Role, string>> = {
+  fleece: 'f',
+  cbw: 'c',
+  size: 's',
+  access: 'a',
+  mark: 'm',
+  export: 'e',
+};
 
 /** The names of one run: "vmar-GUESTHASH-RUN-c0". */
 export class RunNames {

@@ -166,9 +166,10 @@ class Snapshot {
 
   async #open(monitor: Monitor): Promise<void> {
     await stopOldBitmaps(monitor, this.#bitmaps);
-    for (const at of this.#disks.keys()) {
+    for (const [at, { sizeBytes }] of this.#disks.entries()) {
       const access = this.#names.of('access', at);
       const file = this.#names.of('cbw', at);
+      await holdSize(monitor, this.#names.of('size', at), file, sizeBytes);
       await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file, discard: 'unmap' });
     }
     // After the snapshot nodes: who finds these knows that the server may be ours.
@@ -265,6 +266,19 @@ class Snapshot {
 
   get #need(): RunDirectory {
     return this.#directory!;
+  }
+}
+
+/**
+ * QEMU ends with an assertion when a disk is resized while its bitmap is exported, or shrunk under a snapshot. A node that
+ * shows a part of fixed size keeps what it is a part of from being resized; QEMU then says that this node is in the way.
+ * Where somebody has the right to resize already, as a FUSE export does, QEMU refuses it.
+ */
+async function holdSize(monitor: Monitor, nodeName: string, file: string, size: number): Promise<void> {
+  try {
+    await monitor.execute('blockdev-add', { driver: 'raw', 'node-name': nodeName, file, size, 'read-only': true });
+  } catch (error) {
+    if (!(error instanceof FailedError && error.code === 'qmp-command-failed')) throw error;
   }
 }
 

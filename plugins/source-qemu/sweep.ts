@@ -59,7 +59,7 @@ export async function sweep(monitor: Monitor, { stopServer, beforeLeaving }: Swe
   const remove = async (wanted: readonly string[]) => {
     for (const name of wanted) await monitor.execute('blockdev-del', { 'node-name': name });
   };
-  await remove(names.filter((name) => hasRole(name, 'access')));
+  await remove(names.filter((name) => hasRole(name, 'access') || hasRole(name, 'size')));
   await takeFiltersOut(monitor);
   await remove(names.filter((name) => hasRole(name, 'cbw')));
   await remove(names.filter((name) => hasRole(name, 'fleece') || hasRole(name, 'mark')));

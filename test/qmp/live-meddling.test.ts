@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Proves, with a real qemu-system: what others do to a guest's disks while they are backed up costs neither the guest nor
+// the backups that follow.
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Bench, type Json, type Running } from '../cli/bench.js';
+import { haveMachine, type Machine, startMachine } from './machine.js';
+
+const MIB = 1 << 20;
+const SIZE = 8 * MIB;
+
+describe.skipIf(!haveMachine('meddling with guests that are backed up'))('a guest that is backed up', () => {
+  const bench = new Bench();
+  let machine: Machine;
+
+  beforeEach(async () => {
+    for (const name of ['fleece', 'store', 'cache', 'over.qcow2']) {
+      rmSync(bench.path(name), { recursive: true, force: true });
+    }
+    mkdirSync(bench.path('fleece'));
+    const image = bench.path('a.raw');
+    spawnSync('qemu-img', ['create', '-q', '-f', 'raw', image, String(SIZE)]);
+    machine = await startMachine(bench.directory, [
+      ...['-device', 'virtio-scsi-pci', '-drive', `if=none,id=drive-scsi0,format=raw,file=${image}`],
+      ...['-device', 'scsi-hd,drive=drive-scsi0,id=scsi0'],
+    ]);
+    await bench.json(['init', 'store']);
+  });
+
+  afterEach(async () => {
+    await machine.kill();
+  });
+
+  const words = (...more: string[]) => [
+    ...['backup', '100', '--qmp', machine.qmp, '--fleece', bench.path('fleece')],
+    ...more,
+  ];
+
+  /** A backup that takes a while, and has begun to read. */
+  async function begun(): Promise<Running> {
+    const running = bench.start(['--json', ...words('--speed', '2MiB')]);
+    const exports = async () => (await machine.monitor.ask('query-block-exports')) as Json[];
+    for (let turn = 0; turn < 500 && (await exports()).length === 0; turn++) await delay(10);
+    expect(await exports()).toHaveLength(1);
+    return running;
+  }
+
+  async function leftovers(): Promise<string[]> {
+    const nodes = (await machine.monitor.ask('query-named-block-nodes', { flat: true })) as Json[];
+    const names = nodes.map((node) => node['node-name']);
+    return [...names.filter((name) => name.startsWith('vmar-')), ...readdirSync(bench.path('fleece'))];
+  }
+
+  async function expectContent(backup: string, content: Buffer): Promise<void> {
+    rmSync(bench.path('out'), { recursive: true, force: true });
+    await bench.json(['restore', backup, '--to', 'out']);
+    expect(readFileSync(bench.path('out', 'drive-scsi0.raw')).equals(content)).toBe(true);
+  }
+
+  it('keeps its size until the backup has ended', async () => {
+    await bench.json(words());
+    await machine.write('scsi0', 7, MIB, 4 * MIB);
+    const content = Buffer.alloc(SIZE).fill(7, MIB, 5 * MIB);
+    const running = await begun();
+    for (const size of [2 * SIZE, SIZE / 2]) {
+      const resize = machine.monitor.ask('block_resize', { device: 'drive-scsi0', size });
+      await expect(resize).rejects.toThrow(/'resize' .* unshared by node 'vmar-/);
+    }
+    const finished = await running.finished;
+    expect(finished.status).toBe(0);
+    await expectContent(finished.json().backup, content);
+    expect(await leftovers()).toEqual([]);
+    await machine.monitor.ask('block_resize', { device: 'drive-scsi0', size: 2 * SIZE });
+    const { disks } = await bench.json(words());
+    expect(disks).toMatchObject([{ fullReason: expect.stringContaining('resized') }]);
+  });
+});
