@@ -7,6 +7,7 @@ export type { BlockDevice, BlockExtent, BlockState } from './block/device.js';
 export type { BitmapInfo, BlockNodeInfo, DriveInfo } from './qmp/answers.js';
 export type { BitmapPlace, BlockdevOptions, Step, TransactionAction } from './qmp/commands.js';
 export { driveStep, rawOptions, reopenStep } from './qmp/graph-steps.js';
+export { refuseMigrating } from './qmp/migration.js';
 export type { Monitor, MonitorAddress } from './qmp/monitor.js';
 export type { WindowPlan, WindowReport, WindowStep } from './qmp/window-plan.js';
 

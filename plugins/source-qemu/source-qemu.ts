@@ -3,17 +3,18 @@
 
 import { BugError, FailedError } from '../../src/base/errors.js';
 import type { Log } from '../../src/base/log.js';
-import type {
-  BlockDevice,
-  DirtyStretch,
-  GuestSnapshot,
-  GuestSource,
-  GuestSurvey,
-  Monitor,
-  MonitorAddress,
-  SnapshotWish,
-  WindowPlan,
-  WindowReport,
+import {
+  type BlockDevice,
+  type DirtyStretch,
+  type GuestSnapshot,
+  type GuestSource,
+  type GuestSurvey,
+  type Monitor,
+  type MonitorAddress,
+  refuseMigrating,
+  type SnapshotWish,
+  type WindowPlan,
+  type WindowReport,
 } from '../../src/plugin-api.js';
 import { type DiskChoice, type FoundDisks, findDisks } from './find-disks.js';
 import { refuseUnfit } from './fitness.js';
@@ -72,6 +73,7 @@ class QemuSource implements GuestSource {
     const monitor = await this.#host.openMonitor(address, undefined);
     try {
       await this.#host.checkFeatures(monitor);
+      await refuseMigrating(monitor, 'Wait for it to end, and back the guest up where it runs then.');
       if (await sweepDead(monitor)) {
         this.#host.log.warn('took away what an earlier backup left in the guest when it was killed');
       }

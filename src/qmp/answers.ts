@@ -33,6 +33,11 @@ export const runStatus: Decoder<RunStatus> = (value, place) => {
   return { running: member(answer, 'running', flag, place), status: member(answer, 'status', text, place) };
 };
 
+/** Of the migration under way, or the last one. */
+export const migrationInfo: Decoder<{ readonly status: string }> = (value, place) => ({
+  status: maybe(record(value, place), 'status', text, place) ?? 'none',
+});
+
 export interface BitmapInfo {
   /** "" for one without a name, which belongs to a job. */
   readonly name: string;

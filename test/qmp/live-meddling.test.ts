@@ -77,4 +77,25 @@ describe.skipIf(!haveMachine('meddling with guests that are backed up'))('a gues
     const { disks } = await bench.json(words());
     expect(disks).toMatchObject([{ fullReason: expect.stringContaining('resized') }]);
   });
+
+  it('is left alone on its way to another host, and after it', async () => {
+    const { monitor } = machine;
+    const atHome = await bench.json(words());
+    await monitor.ask('migrate-set-parameters', { 'max-bandwidth': 1000 });
+    await monitor.ask('migrate', { uri: 'exec:cat >/dev/null' });
+    const refused = { exit: 5, code: 'guest-migrating', object: machine.qmp };
+    expect(await bench.error(words())).toMatchObject(refused);
+    await monitor.ask('migrate_cancel');
+    const status = async () => ((await monitor.ask('query-migrate')) as Json).status;
+    for (let turn = 0; turn < 500 && (await status()) !== 'cancelled'; turn++) await delay(10);
+    const stays = await bench.json(words());
+    expect(stays.disks).toMatchObject([{ read: 0, unchanged: SIZE }]);
+    await monitor.ask('migrate-set-parameters', { 'max-bandwidth': 2 ** 30 });
+    await monitor.ask('migrate', { uri: 'exec:cat >/dev/null' });
+    for (let turn = 0; turn < 500 && (await status()) !== 'completed'; turn++) await delay(10);
+    expect(await monitor.ask('query-status')).toMatchObject({ status: 'postmigrate' });
+    expect(await bench.error(words())).toMatchObject(refused);
+    const { backups } = await bench.json(['list']);
+    expect(backups.map(({ backup }: Json) => backup).sort()).toEqual([atHome.backup, stays.backup].sort());
+  });
 });

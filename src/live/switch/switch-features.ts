@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What a QEMU must be able to do so that its disks can be moved, and since when it can.
 
-import { FailedError } from '../../base/errors.js';
 import { formatVersion } from '../../qmp/features.js';
+import { refuseMigrating } from '../../qmp/migration.js';
 import type { Monitor } from '../../qmp/monitor.js';
 import { qemuTooOld } from '../../qmp/qmp-errors.js';
 
@@ -17,7 +17,7 @@ export interface SwitchFeatures {
 /** A device takes another drive while it is in use since this version; the schema does not tell. */
 const SINCE = { major: 6, minor: 2 };
 
-/** @throws FailedError 'qemu-too-old', which names what is missing and the version that has it */
+/** @throws FailedError 'qemu-too-old', which names what is missing and the version that has it; BusyError 'guest-migrating' */
 export async function checkSwitchable(monitor: Monitor): Promise<SwitchFeatures> {
   const version = await monitor.execute('query-version', {});
   const qemu = formatVersion(version);
@@ -27,15 +27,6 @@ export async function checkSwitchable(monitor: Monitor): Promise<SwitchFeatures>
   }
   const names = await monitor.execute('query-qmp-schema', {});
   const canPause = names.has('query-status');
-  if (canPause) await checkStatus(monitor);
+  if (canPause) await refuseMigrating(monitor, 'Its disks are moved when that has ended.');
   return { qemu, canPause, hasAllocTrack: names.has('alloc-track') };
-}
-
-async function checkStatus(monitor: Monitor): Promise<void> {
-  const { status } = await monitor.execute('query-status', {});
-  if (!/migrate/.test(status)) return;
-  throw new FailedError('guest-migrating', `the guest is being migrated (${status})`, {
-    object: monitor.name,
-    advice: 'Its disks are moved when that has ended.',
-  });
 }
