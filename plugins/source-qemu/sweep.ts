@@ -8,7 +8,7 @@ import { driveStep, type Monitor, rawOptions, reopenStep, type Step } from '../.
 import { hasRole, isOurs, RUN_NODE } from './names.js';
 import { isAlive, removeDead } from './run-directory.js';
 
-const EXPORT_GONE_MILLIS = 30_000;
+const GONE_MILLIS = 30_000;
 const FIRST_POLL_MILLIS = 1;
 const LAST_POLL_MILLIS = 32;
 
@@ -68,13 +68,16 @@ export async function sweep(monitor: Monitor, { stopServer, beforeLeaving }: Swe
 }
 
 async function untilExportsAreGone(monitor: Monitor): Promise<void> {
-  const end = REAL_CLOCK.monotonicMillis() + EXPORT_GONE_MILLIS;
-  for (let pause = FIRST_POLL_MILLIS; ; pause = Math.min(2 * pause, LAST_POLL_MILLIS)) {
-    const left = (await monitor.execute('query-block-exports', {})).filter(({ id }) => isOurs(id));
-    if (left.length === 0) return;
-    if (REAL_CLOCK.monotonicMillis() > end) {
-      throw new FailedError('export-stays', 'QEMU did not end an export of a backup', { object: monitor.name });
-    }
+  await until(
+    async () => (await monitor.execute('query-block-exports', {})).every(({ id }) => !isOurs(id)),
+    () => new FailedError('export-stays', 'QEMU did not end an export of a backup', { object: monitor.name }),
+  );
+}
+
+async function until(isSo: () => Promise<boolean>, late: () => FailedError): Promise<void> {
+  const end = REAL_CLOCK.monotonicMillis() + GONE_MILLIS;
+  for (let pause = FIRST_POLL_MILLIS; !(await isSo()); pause = Math.min(2 * pause, LAST_POLL_MILLIS)) {
+    if (REAL_CLOCK.monotonicMillis() > end) throw late();
     await REAL_CLOCK.sleep(pause);
   }
 }
@@ -100,6 +103,26 @@ async function takeFiltersOut(monitor: Monitor): Promise<void> {
     return name === 'file' && top !== undefined && image !== undefined ? [rawOptions(top, image)] : [];
   });
   if (tops.length > 0) await run(monitor, reopenStep(tops));
+  for (const { parent, child, name } of edges) {
+    const image = below.get(child);
+    if (name === 'backing' && image !== undefined && !isOurs(parent))
+      await takeOutOfChain(monitor, parent, child, image);
+  }
+}
+
+/**
+ * Somebody took a snapshot of the disk meanwhile, and the new image is over the filter. QEMU takes out what is between an
+ * image and its base once that is streamed; between these there is nothing to copy.
+ */
+async function takeOutOfChain(monitor: Monitor, overlay: string, filter: string, image: string): Promise<void> {
+  await monitor.execute('block-stream', { 'job-id': filter, device: overlay, 'base-node': image });
+  await until(
+    async () => (await monitor.execute('query-jobs', {})).every(({ id }) => id !== filter),
+    () =>
+      new FailedError('filter-stays', `QEMU did not take a filter of a backup out from under ${overlay}`, {
+        object: monitor.name,
+      }),
+  );
 }
 
 async function run(monitor: Monitor, step: Step): Promise<void> {

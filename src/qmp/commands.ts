@@ -149,6 +149,9 @@ export const COMMANDS = {
   transaction: command<{ readonly actions: readonly TransactionAction[] }>()(anything),
   'block-dirty-bitmap-add': command<BitmapAdd>()(anything),
   'block-dirty-bitmap-remove': command<BitmapPlace>()(anything),
+  'block-stream': command<{ readonly 'job-id': string; readonly device: string; readonly 'base-node': string }>()(
+    anything,
+  ),
   'nbd-server-start': command<{ readonly addr: UnixAddress; readonly 'max-connections'?: number }>()(anything),
   'nbd-server-stop': command()(anything),
   'block-export-add': command<NbdExportAdd>()(anything),
