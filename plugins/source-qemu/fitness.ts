@@ -10,6 +10,7 @@ const PASSED_THROUGH: ReadonlySet<string> = new Set(['scsi-generic', 'scsi-block
 
 /** @throws FailedError 'disk-not-possible', or BusyError 'disk-busy', which name the disks */
 export async function refuseUnfit(monitor: Monitor, disks: readonly FoundDisk[]): Promise<void> {
+  refuseShared(monitor, disks);
   await refuseBusy(monitor, disks);
   await Promise.all(
     disks.map(async ({ name, insertion }) => {
@@ -18,6 +19,19 @@ export async function refuseUnfit(monitor: Monitor, disks: readonly FoundDisk[])
       if (PASSED_THROUGH.has(type)) throw notPossible(monitor.name, name, `it is passed through (${type})`);
     }),
   );
+}
+
+/** Each of two filters would miss what is written through the other. */
+function refuseShared(monitor: Monitor, disks: readonly FoundDisk[]): void {
+  for (const [at, { name, node }] of disks.entries()) {
+    const first = disks.slice(0, at).find((other) => other.node.nodeName === node.nodeName);
+    if (first === undefined) continue;
+    throw notPossible(
+      monitor.name,
+      name,
+      `${first.name} and it are two devices with one image (node ${node.nodeName})`,
+    );
+  }
 }
 
 /**

@@ -100,6 +100,22 @@ describe.skipIf(!haveMachine('meddling with guests that are backed up'))('a gues
     expect(await leftovers()).toEqual([]);
   });
 
+  it('may not have two devices on one image', async () => {
+    const { monitor } = machine;
+    const file = { driver: 'file', filename: bench.path('shared.raw') };
+    spawnSync('qemu-img', ['create', '-q', '-f', 'raw', file.filename, String(MIB)]);
+    await monitor.ask('blockdev-add', { driver: 'raw', 'node-name': 'shared', file });
+    for (const id of ['one', 'two']) {
+      await monitor.ask('device_add', { driver: 'scsi-hd', drive: 'shared', id, 'share-rw': true });
+    }
+    const error = await bench.error(words());
+    expect(error).toMatchObject({
+      code: 'disk-not-possible',
+      message: expect.stringMatching(/disk (one|two) cannot .* shared/),
+    });
+    expect(await leftovers()).toEqual([]);
+  });
+
   it('is left alone on its way to another host, and after it', async () => {
     const { monitor } = machine;
     const atHome = await bench.json(words());
