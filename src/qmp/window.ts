@@ -109,8 +109,8 @@ class Window {
     let agent: GuestAgent | undefined;
     try {
       agent = await GuestAgent.open(wanted.path, { syncMillis: wanted.syncMillis, signal: this.#gone });
-      await agent.freeze(wanted.freezeMillis);
-      return { frozen: true, agent };
+      const count = await agent.freeze(wanted.freezeMillis);
+      return count > 0 ? { frozen: true, agent } : { frozen: false, why: 'the agent froze no file system', agent };
     } catch (error) {
       if (error instanceof InterruptedError) throw error;
       const why = error instanceof Error ? error.message : String(error);
@@ -179,7 +179,12 @@ class Window {
       try {
         await this.#monitor.execute('cont', {}, this.#options);
       } catch (error) {
-        if (error instanceof QmpCommandError) throw error;
+        if (error instanceof QmpCommandError) {
+          // Where it is not paused any more (it was shut down, say), there is nothing left to be set right.
+          const { status } = await this.#monitor.execute('query-status', {}, this.#options);
+          if (status !== 'paused') return;
+          throw error;
+        }
         await this.#monitor.close();
         this.#monitor = undefined;
         throw error;
@@ -263,7 +268,8 @@ class PauseWatch {
   end(): number {
     this.#endEvents();
     if (this.#stoppedMicros !== undefined && this.#resumedMicros !== undefined) {
-      return this.#resumedMicros - this.#stoppedMicros;
+      // By the host's clock, which may be set meanwhile.
+      return Math.max(0, this.#resumedMicros - this.#stoppedMicros);
     }
     return Math.round((REAL_CLOCK.monotonicMillis() - this.#startMillis) * 1000);
   }

@@ -9,8 +9,11 @@ export interface FakeAgent {
   readonly server: FakeServer;
 }
 
-/** @param freezeMillis how long a freeze takes; undefined: it is never answered */
-export async function fakeAgent(path: string, freezeMillis: number | undefined): Promise<FakeAgent> {
+/**
+ * @param freezeMillis how long a freeze takes; undefined: it is never answered
+ * @param fileSystems how many it says that it froze
+ */
+export async function fakeAgent(path: string, freezeMillis: number | undefined, fileSystems = 2): Promise<FakeAgent> {
   const asked: string[] = [];
   let frozen = false;
   const server = await fakeServer(
@@ -26,7 +29,7 @@ export async function fakeAgent(path: string, freezeMillis: number | undefined):
       asked.push(execute);
       if (execute === 'guest-fsfreeze-freeze') {
         frozen = true;
-        if (freezeMillis !== undefined) setTimeout(() => say(2), freezeMillis);
+        if (freezeMillis !== undefined) setTimeout(() => say(fileSystems), freezeMillis);
       } else if (execute === 'guest-fsfreeze-thaw') {
         frozen = false;
         say(2);

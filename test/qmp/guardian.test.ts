@@ -11,6 +11,7 @@ import { describe, expect, it } from 'vitest';
 import { runGuarded } from '#vmar/src/qmp/guardian.js';
 import type { WindowPlan, WindowStep } from '#vmar/src/qmp/window-plan.js';
 import { scratchDirectory } from '../base/scratch.js';
+import { fakeAgent } from './fake-agent.js';
 import { type FakeServer, fakeMonitor } from './fake-line-server.js';
 
 const path = join(scratchDirectory(), 'qmp');
@@ -60,6 +61,36 @@ describe('the guardian', () => {
     );
     expect(await runGuarded(GUARDIAN, PLAN)).toMatchObject({ pausedMicros: 0 });
     expect(asked(fake)).toEqual(ALL.filter((command) => command !== 'stop' && command !== 'cont'));
+  });
+
+  it('lets a guest be that was shut down before it stood still', async () => {
+    const fake = await fakeMonitor(path, (command) => {
+      if (command === 'cont') return { error: { class: 'GenericError', desc: 'Resetting the VM is required' } };
+      const isFirst = fake.lines.filter((line) => line.includes('query-status')).length === 1;
+      if (command === 'query-status' && !isFirst) return { return: { running: false, status: 'shutdown' } };
+      return answer(command);
+    });
+    expect(await runGuarded(GUARDIAN, PLAN)).toMatchObject({ frozen: false });
+    expect(asked(fake)).toEqual(ALL);
+  });
+
+  it('tells no pause of less than nothing, though the clock was set back', async () => {
+    await fakeMonitor(path, (command, socket) => {
+      const event = command === 'stop' ? 'STOP' : command === 'cont' ? 'RESUME' : undefined;
+      const timestamp = { seconds: command === 'stop' ? 2 : 1, microseconds: 0 };
+      if (event) socket.write(`${JSON.stringify({ event, timestamp })}\n`);
+      return answer(command);
+    });
+    expect(await runGuarded(GUARDIAN, PLAN)).toMatchObject({ pausedMicros: 0 });
+  });
+
+  it('takes a freeze of no file systems for none, and thaws', async () => {
+    await fakeMonitor(path, answer);
+    const agent = await fakeAgent(`${path}-agent`, 1, 0);
+    const plan = { ...PLAN, agent: { path: `${path}-agent`, syncMillis: 5000, freezeMillis: 5000 } };
+    const notFrozen = 'the agent froze no file system';
+    expect(await runGuarded(GUARDIAN, plan)).toMatchObject({ frozen: false, notFrozen });
+    expect(agent.asked).toEqual(['guest-fsfreeze-freeze', 'guest-fsfreeze-thaw']);
   });
 
   it('takes the steps back when one fails, and continues', async () => {
