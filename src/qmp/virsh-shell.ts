@@ -5,6 +5,7 @@
 // Where virsh was built with readline, its output has each command again behind the prompt; where it was not, only the prompt.
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { setImmediate } from 'node:timers/promises';
 
 export interface ShellOutput {
   /** Lines of standard output, without prompts and commands. */
@@ -29,7 +30,13 @@ const MOST_ERROR_BYTES = 4096;
 export class VirshShell {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #mostBytes: number;
-  #output = '';
+  /** Output of the command under way; joined at its end, since a flood comes in thousands of pieces. */
+  #pieces: string[] = [];
+  #length = 0;
+  /** What stands behind the output of the command under way, and where it may have begun. */
+  #mark = '';
+  #tail = '';
+  #isAnswered = false;
   #errors = '';
   #asked = 0;
   #fault: ShellFault | undefined;
@@ -58,22 +65,24 @@ export class VirshShell {
   /** What the command, in virsh's own words, comes to. Rejects with ShellFault. */
   async run(words: readonly string[]): Promise<ShellOutput> {
     const number = ++this.#asked;
-    this.#output = '';
+    this.#pieces = [];
+    this.#length = 0;
+    this.#mark = `vmar ${number} done`;
+    this.#tail = '';
+    this.#isAnswered = false;
     this.#errors = '';
     // With other quotes than in its output, so that a command that is printed again is not taken for what it prints.
     this.#child.stdin.write(`${words.map(quoted).join(' ')}\necho vmar '${number}' done\n`);
-    const mark = `vmar ${number} done`;
-    let end = this.#output.indexOf(mark);
-    for (let seen = 0; end < 0; end = this.#output.indexOf(mark, Math.max(0, seen - mark.length))) {
+    while (!this.#isAnswered) {
       if (this.#fault !== undefined) throw this.#fault;
-      seen = this.#output.length;
       await new Promise<void>((resolve) => {
         this.#onNews = resolve;
       });
     }
-    // What was written to the other pipe before may be read after.
-    if (!this.#output.includes('{')) await new Promise((resolve) => setTimeout(resolve, 20));
-    return { lines: linesOf(this.#output.slice(0, end)), errors: this.#errors };
+    const output = this.#pieces.join('');
+    const lines = linesOf(output.slice(0, output.indexOf(this.#mark)));
+    if (!lines.some((line) => line.startsWith('{'))) await bothPipesRead();
+    return { lines, errors: this.#errors };
   }
 
   /** The command under way may have reached libvirt all the same. */
@@ -84,9 +93,16 @@ export class VirshShell {
   }
 
   #take(text: string): void {
-    if (this.#output.length + text.length > this.#mostBytes) {
+    this.#length += text.length;
+    if (this.#length > this.#mostBytes) {
       this.#end(new ShellFault('flood', `more than ${this.#mostBytes} bytes`));
-    } else this.#output += text;
+      return;
+    }
+    this.#pieces.push(text);
+    const sight = this.#tail + text;
+    this.#tail = sight.slice(-this.#mark.length);
+    if (!sight.includes(this.#mark)) return;
+    this.#isAnswered = true;
     this.#onNews();
   }
 
@@ -94,6 +110,15 @@ export class VirshShell {
     this.#fault ??= fault;
     this.#onNews();
   }
+}
+
+/**
+ * What was written to the other pipe before lies there by now: the event loop has looked at all pipes when the second of
+ * these comes, however busy the machine is. The first may come before that.
+ */
+async function bothPipesRead(): Promise<void> {
+  await setImmediate();
+  await setImmediate();
 }
 
 /** As virsh's own parser reads it: nothing in single quotes means anything. */

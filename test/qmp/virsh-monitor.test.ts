@@ -64,7 +64,10 @@ describe('VirshMonitor', () => {
 
   it('says what virsh said', async () => {
     const monitor = virsh('echo "error: failed to get domain" >&2');
-    await expect(monitor.execute('stop', {})).rejects.toThrow('failed to get domain');
+    const answer = expect(monitor.execute('stop', {})).rejects.toThrow('failed to get domain');
+    // Both pipes have all of it before this thread looks at either.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+    await answer;
     await monitor.close();
   });
 
