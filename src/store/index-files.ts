@@ -25,6 +25,7 @@ import {
   whyNot,
   writeState,
 } from './index-state.js';
+import { enterUser, forgetDeadUsers, isTrustworthy } from './index-users.js';
 import { indexDirectory } from './layout.js';
 
 /** Others judge or close in milliseconds; a rebuild of theirs happens under the shared lock. */
@@ -40,12 +41,21 @@ export class IndexFiles {
   readonly #store: string;
   readonly #lockFd: number;
   readonly #gate: IndexGate;
+  readonly #leave: () => void;
   #users = 1;
   #closed: Promise<void> | undefined;
   #markedDirty = false;
 
-  private constructor(directory: string, store: string, dbs: IndexDbs, lockFd: number, gate: IndexGate) {
+  private constructor(
+    directory: string,
+    store: string,
+    dbs: IndexDbs,
+    lockFd: number,
+    gate: IndexGate,
+    leave: () => void,
+  ) {
     this.directory = directory;
+    this.#leave = leave;
     this.#store = store;
     this.dbs = dbs;
     this.#lockFd = lockFd;
@@ -81,8 +91,8 @@ export class IndexFiles {
     let gate: IndexGate | undefined;
     try {
       gate = new IndexGate(statePaths(directory));
-      const opened = await IndexFiles.#openLocked(directory, storeUuid, lockFd, gate, log);
-      return new IndexFiles(directory, toHex(storeUuid), opened, lockFd, gate);
+      const { dbs, leave } = await IndexFiles.#openLocked(directory, storeUuid, lockFd, gate, log);
+      return new IndexFiles(directory, toHex(storeUuid), dbs, lockFd, gate, leave);
     } catch (error) {
       gate?.close();
       closeSync(lockFd);
@@ -96,13 +106,20 @@ export class IndexFiles {
     lockFd: number,
     gate: IndexGate,
     log: Log,
-  ): Promise<IndexDbs> {
+  ): Promise<{ dbs: IndexDbs; leave: () => void }> {
     const alone = await takeLock(lockFd, directory, toHex(storeUuid));
-    const dbs = await gate.run(() => {
-      return alone ? openAlone(directory, storeUuid, gate, log) : openBeside(directory, storeUuid, gate);
-    });
-    if (alone) await shareLock(lockFd, directory);
-    return dbs;
+    const isTrusted = !alone || isTrustworthy(directory);
+    const leave = enterUser(directory);
+    try {
+      const dbs = await gate.run(() => {
+        return alone ? openAlone(directory, storeUuid, gate, log, isTrusted) : openBeside(directory, storeUuid, gate);
+      });
+      if (alone) await shareLock(lockFd, directory);
+      return { dbs, leave };
+    } catch (error) {
+      leave();
+      throw error;
+    }
   }
 
   /** Called before anything is written. */
@@ -123,6 +140,7 @@ export class IndexFiles {
     await this.#gate.run(() => this.dbs.env.close());
     this.#gate.close();
     try {
+      this.#leave();
       if (flock(this.#lockFd, 'exclusive', { wait: false })) await this.#declareClean();
     } catch {
       // A cache that is not known to be clean is made again when it must be.
@@ -133,6 +151,7 @@ export class IndexFiles {
 
   async #declareClean(): Promise<void> {
     const paths = statePaths(this.directory);
+    forgetDeadUsers(this.directory);
     if (readState(paths.state)?.clean !== undefined) return;
     await syncFile(paths.data);
     const stamp = stampOf(paths.data);
@@ -211,11 +230,17 @@ function openThrough(gate: IndexGate, directory: string): IndexDbs {
   return openDbs(statePaths(directory).environment, (action) => gate.run(action));
 }
 
-async function openAlone(directory: string, storeUuid: Uint8Array, gate: IndexGate, log: Log): Promise<IndexDbs> {
+async function openAlone(
+  directory: string,
+  storeUuid: Uint8Array,
+  gate: IndexGate,
+  log: Log,
+  isTrusted: boolean,
+): Promise<IndexDbs> {
   const paths = statePaths(directory);
   const store = toHex(storeUuid);
   const state = readState(paths.state);
-  let problem = whyNot(state, store, paths.data);
+  let problem = isTrusted ? whyNot(state, store, paths.data) : 'several commands were killed while they had it open';
   if (problem === undefined) {
     try {
       const dbs = openThrough(gate, directory);

@@ -18,11 +18,15 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { SCHEMA } from './index-schema.js';
 
 const LMDB_MAGIC = 0xbeefc0de;
 const LMDB_VERSION = 2;
 const HEAD_BYTES = 16384;
+/** A tenth of a second's work: some two million chunks. */
+const MOST_SUMMED_BYTES = 128 << 20;
+const PIECE_BYTES = 1 << 20;
 /** Offsets in a meta page: after the page's header of 24 bytes. */
 const META = { magic: 24, version: 28, pageSize: 48, lastPage: 144, transaction: 152 } as const;
 
@@ -41,6 +45,8 @@ export interface FileStamp {
   readonly bytes: number;
   /** Nanoseconds, in decimal. */
   readonly changed: string;
+  /** CRC-32 of the whole file; absent where that would take too long. */
+  readonly sum?: number;
 }
 
 let boot: string | undefined;
@@ -79,7 +85,8 @@ function isState(value: unknown): value is IndexState {
   if (!('schema' in value && 'store' in value && 'boot' in value)) return false;
   if (!('clean' in value)) return true;
   const clean = value.clean;
-  return typeof clean === 'object' && clean !== null && 'bytes' in clean && 'changed' in clean;
+  if (typeof clean !== 'object' || clean === null || !('bytes' in clean && 'changed' in clean)) return false;
+  return !('sum' in clean) || typeof clean.sum === 'number';
 }
 
 /** Durable once it returns: a power cut must not bring an older state back. */
@@ -115,7 +122,32 @@ export function whyNot(state: IndexState | undefined, store: string, dataPath: s
   if (state.store !== store) return 'it is of another datastore';
   if (state.clean === undefined && state.boot !== bootId()) return 'the machine went down while it was written';
   if (state.clean === undefined) return headProblem(head);
-  return sameStamp(state.clean, head.stamp) ? headProblem(head) : 'its file was changed by something else';
+  if (!sameStamp(state.clean, head.stamp)) return 'its file was changed by something else';
+  return headProblem(head) ?? sumProblem(state.clean, dataPath);
+}
+
+/** A flipped bit can end the process, and every one that opens the file after it. */
+function sumProblem({ sum, bytes }: FileStamp, dataPath: string): string | undefined {
+  return sum === undefined || sum === sumOf(dataPath, bytes) ? undefined : 'its file is damaged';
+}
+
+/** Undefined if the file is too long, or not as long as that. */
+function sumOf(path: string, lengthBytes: number): number | undefined {
+  if (lengthBytes > MOST_SUMMED_BYTES) return undefined;
+  const fd = openSync(path, 'r');
+  try {
+    const piece = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, lengthBytes));
+    let sum = 0;
+    for (let done = 0; done < lengthBytes; ) {
+      const got = readSync(fd, piece, 0, Math.min(piece.byteLength, lengthBytes - done), done);
+      if (got === 0) return undefined;
+      sum = crc32(piece.subarray(0, got), sum);
+      done += got;
+    }
+    return sum;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** True if it may be opened beside other processes that have it open already. */
@@ -129,8 +161,11 @@ interface FileHead {
   readonly bytes: Buffer;
 }
 
+/** Of a file that nobody writes to. */
 export function stampOf(dataPath: string): FileStamp | undefined {
-  return readHead(dataPath)?.stamp;
+  const stamp = readHead(dataPath)?.stamp;
+  const sum = stamp === undefined ? undefined : sumOf(dataPath, stamp.bytes);
+  return stamp === undefined || sum === undefined ? stamp : { ...stamp, sum };
 }
 
 function readHead(dataPath: string): FileHead | undefined {

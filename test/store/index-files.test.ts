@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Index files that must not be opened, and that are replaced.
 
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   copyFileSync,
@@ -63,7 +64,7 @@ describe('the files of an index', () => {
     const { state, data } = pathsOf(cacheDir);
     const { clean } = JSON.parse(readFileSync(state, 'utf8'));
     const { size, mtimeNs } = statSync(data, { bigint: true });
-    expect(clean).toEqual({ bytes: Number(size), changed: `${mtimeNs}` });
+    expect(clean).toEqual({ bytes: Number(size), changed: `${mtimeNs}`, sum: expect.any(Number) });
     expect(statSync(dirname(state)).mode & 0o777).toBe(0o700);
     expect(await reopened(cacheDir)).toEqual({ infos: [], kept: true });
   });
@@ -135,6 +136,39 @@ describe('the files of an index', () => {
     const touched = await filled();
     utimesSync(pathsOf(touched).data, 1, 1);
     expect(await reopened(touched)).toMatchObject({ infos: [expect.anything()], kept: false });
+  });
+
+  it('are made anew when bits of them flipped behind the back of the file system', async () => {
+    const cacheDir = await filled();
+    const { data } = pathsOf(cacheDir);
+    const { size } = statSync(data);
+    for (let at = 9000; at < size; at += size >> 3) {
+      const { mtimeNs } = statSync(data, { bigint: true });
+      const bytes = readFileSync(data);
+      bytes[at]! ^= 0x10;
+      writeFileSync(data, bytes);
+      execFileSync('touch', [
+        '-d',
+        `@${mtimeNs / 1_000_000_000n}.${`${mtimeNs % 1_000_000_000n}`.padStart(9, '0')}`,
+        data,
+      ]);
+      expect(statSync(data, { bigint: true }).mtimeNs).toBe(mtimeNs);
+      expect(await reopened(cacheDir), `${at}`).toEqual({ infos: [expect.stringContaining('damaged')], kept: false });
+    }
+  });
+
+  it('are made anew when command after command was killed that had them open', async () => {
+    const cacheDir = await filled();
+    const source = `
+      import { ChunkIndex } from '#vmar/src/store/chunk-index.js';
+      await ChunkIndex.open(${JSON.stringify(cacheDir)}, { storeUuid: Buffer.alloc(16, 7) });
+      process.kill(process.pid, 'SIGKILL');
+    `;
+    for (let killed = 0; killed < 2; killed++) await Child.start(source).end();
+    expect(await reopened(cacheDir)).toEqual({ infos: [], kept: true });
+    for (let killed = 0; killed < 3; killed++) await Child.start(source).end();
+    expect(await reopened(cacheDir)).toEqual({ infos: [expect.stringContaining('killed')], kept: false });
+    expect(await reopened(cacheDir)).toEqual({ infos: [], kept: true });
   });
 
   it('are made anew when the state is gone, garbage, or of another version or store', async () => {
