@@ -36,6 +36,8 @@ const SYSTEM_ADVICE: Readonly<Record<string, string>> = {
   EACCES: 'Run it as a user who may do that.',
   EPERM: 'Run it as a user who may do that.',
   EMFILE: 'Raise the limit of open files (ulimit -n).',
+  ENFILE: 'Raise the limit of open files (sysctl fs.file-max).',
+  ENOMEM: 'Free memory, or use fewer --workers.',
   EIO: 'Look in the kernel log for errors of the disk.',
   EROFS: 'Mount the file system for writing.',
 };

@@ -34,6 +34,8 @@ import { PageCache } from './page-cache.js';
 
 /** Table pages kept per process: 32 MiB. */
 const CACHED_PAGES = 2048;
+/** Too many open files, no memory. */
+const RESOURCES: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM']);
 const sharedCache = new PageCache<Uint8Array>(CACHED_PAGES);
 let readers = 0;
 
@@ -303,6 +305,7 @@ function readPiece(fd: number, into: Buffer, at: number, position: number, path:
   try {
     return readSync(fd, into, at, into.length - at, position);
   } catch (error) {
+    if (RESOURCES.has(systemErrorCode(error) ?? '')) throw error;
     throw new DamageError('container-unreadable', `cannot be read: ${systemErrorCode(error) ?? String(error)}`, {
       object: path,
       offsetBytes: position,
@@ -317,6 +320,8 @@ function openForReading(path: string): number {
     return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     const code = systemErrorCode(error);
+    // What this process lacks is nobody's damage, and must not pass for it.
+    if (code !== undefined && RESOURCES.has(code)) throw error;
     if (code === 'ENOENT') throw new NotFoundError('no-such-file', 'no such file', { object: path, cause: error });
     throw new FailedError('open-failed', `cannot be opened: ${code ?? String(error)}`, { object: path, cause: error });
   }

@@ -3,13 +3,17 @@
 
 import { toHex } from '../base/bytes.js';
 import { DamageError } from '../base/errors.js';
+import { mostOpenFiles } from '../base/open-files.js';
 import { ContainerReader } from './container-reader.js';
 import { type PackId, packPath } from './layout.js';
 
 const OPEN_PACKS = 512;
+/** Of the files that may be open: a copy has packs of two datastores open, and there are locks, disks and the program itself. */
+const SHARE_OF_OPEN_FILES = 1 / 8;
 
 export class PackSet {
   readonly #root: string;
+  readonly #mostOpen = Math.max(1, Math.min(OPEN_PACKS, Math.floor(mostOpenFiles() * SHARE_OF_OPEN_FILES)));
   /** By id in hex; the least recently used first. */
   readonly #open = new Map<string, ContainerReader>();
   /** The one that was asked for last, which is the newest in `#open`. */
@@ -34,7 +38,7 @@ export class PackSet {
     const open = this.#open.get(name) ?? this.#openAnew(name);
     this.#open.delete(name);
     this.#open.set(name, open);
-    if (this.#open.size > OPEN_PACKS) this.#closeOldest();
+    if (this.#open.size > this.#mostOpen) this.#closeOldest();
     this.#lastName = name;
     this.#last = open;
     return open;

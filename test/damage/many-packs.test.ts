@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // More packs than are kept open at a time: closing one to make room for another is no damage.
 
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { ChunkReader } from '#vmar/src/archive/chunk-reader.js';
 import { DatastoreChunks } from '#vmar/src/archive/datastore-chunks.js';
@@ -14,6 +16,7 @@ import { restoreTo } from './restoring.js';
 import { FANOUT, filled } from './tiny-store.js';
 
 const base = scratchDirectory();
+const PROGRAM = fileURLToPath(new URL('../../dist/bundle/cli/vmar.js', import.meta.url));
 const PACKS = 560;
 const BACKUP = 'vm/1/2026-01-01T00:00:00Z';
 
@@ -81,4 +84,14 @@ describe('a datastore of more packs than may be open', () => {
       expect(damage.map(({ file, backups }) => [file, backups.size])).toEqual([[bad, 0]]);
     });
   });
+
+  it.each([['verify', '--quick'], ['stats'], ['restore', BACKUP, '--to', join(base, 'limited')]])(
+    'takes no more of them than a low limit allows: %s',
+    (...words) => {
+      const vmar = [process.execPath, PROGRAM, '--datastore', join(base, 'world', 'store'), ...words];
+      const env = { ...process.env, VMAR_CACHE_DIR: join(base, 'world', 'cache') };
+      const ran = spawnSync('sh', ['-c', 'ulimit -n 64 && exec "$@"', 'sh', ...vmar], { env, encoding: 'utf8' });
+      expect(ran).toMatchObject({ status: 0, stderr: expect.not.stringContaining('EMFILE') });
+    },
+  );
 });
