@@ -16,10 +16,17 @@ export async function giveName(fs: StoreFs, from: string, to: string): Promise<v
   try {
     await fs.link(from, to);
   } catch (error) {
+    // A file server that answered too late is asked again, and says that there is what it has just made.
+    if (systemCode(error) === 'EEXIST' && (await isSame(from, to))) return;
     if (!NO_LINKS.has(systemCode(error))) throw error;
     if (await isThere(to)) throw storeFailure({ code: 'EEXIST' }, 'give the file its name', to);
     await fs.rename(from, to);
   }
+}
+
+async function isSame(from: string, to: string): Promise<boolean> {
+  const [mine, named] = await Promise.all([lstat(from), lstat(to)]).catch(() => []);
+  return mine !== undefined && named !== undefined && mine.ino === named.ino && mine.dev === named.dev;
 }
 
 async function isThere(path: string): Promise<boolean> {
