@@ -6,13 +6,14 @@ import { join } from 'node:path';
 import { checkFeatures } from '../../formats/vmar/features.js';
 import { decodeSuperblock, type Superblock } from '../../formats/vmar/superblock.js';
 import { bytesEqual } from '../base/bytes.js';
-import { DamageError, FailedError, NotFoundError } from '../base/errors.js';
+import { DamageError, FailedError, NotFoundError, VmarError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
 import type { ChunkIndex } from './chunk-index.js';
+import { ContainerReader } from './container-reader.js';
 import { readDamage } from './damage-list.js';
 import type { StoreFs } from './fs.js';
 import { condemnedPacks } from './gc/pack-state.js';
-import { type PackId, superblockPath } from './layout.js';
+import { type PackId, packPath, superblockPath } from './layout.js';
 import { RealFs } from './real-fs.js';
 import { Session, type SessionKind } from './session.js';
 import { readSmallFile } from './small-file.js';
@@ -20,6 +21,8 @@ import { listPacks, readPackTable } from './stored-packs.js';
 
 /** A superblock is some hundred bytes; damage must not make us read a whole disk. */
 const MOST_SUPERBLOCK_BYTES = 1 << 20;
+/** In search of one that tells what the superblock said. */
+const MOST_PACKS_TRIED = 16;
 
 export interface DatastoreOptions {
   /** Where hosts keep what can be made again; the index lies in a directory of its own in it. */
@@ -164,19 +167,33 @@ export async function openDatastore(root: string, options: DatastoreOptions): Pr
 /** With packs or manifests beside it, a superblock that is damaged or missing is damage; else this is no datastore. */
 async function whatIsThere(root: string, error: DamageError | NotFoundError): Promise<Error> {
   const isStore = (await exists(join(root, 'packs'))) || (await exists(join(root, 'manifests')));
-  if (isStore && error instanceof DamageError) return error;
   if (isStore) {
-    return new DamageError('superblock-missing', 'the superblock of the datastore is gone', {
-      object: superblockPath(root),
-      offsetBytes: 0,
-      advice: 'Put it back from a copy; if `vmar init` was cut off here, run that again.',
-    });
+    const facts = { object: superblockPath(root), offsetBytes: 0, advice: await howToGoOn(root), cause: error };
+    if (error instanceof DamageError) return new DamageError(error.code, error.message, facts);
+    return new DamageError('superblock-missing', 'the superblock of the datastore is gone', facts);
   }
   return new FailedError('not-a-datastore', (await exists(root)) ? 'this is not a datastore' : 'no such directory', {
     object: root,
     advice: 'Check that it is mounted; `vmar init` makes a new one.',
     cause: error,
   });
+}
+
+/** A superblock says little, and any pack repeats it: a new one of the same shape takes the packs over. */
+async function howToGoOn(root: string): Promise<string> {
+  const { ids } = await listPacks(root).catch(() => ({ ids: [] }));
+  for (const id of ids.slice(0, MOST_PACKS_TRIED)) {
+    try {
+      const reader = ContainerReader.open(packPath(root, id));
+      const { clusterSizeBytes, hash } = reader.header;
+      reader.close();
+      const init = `vmar init NEW --cluster-size ${clusterSizeBytes >> 10}KiB --hash ${hash}`;
+      return `Put it back from a copy; or run \`${init}\`, and put packs, manifests and state into NEW in place of its own.`;
+    } catch (error) {
+      if (!(error instanceof VmarError)) throw error;
+    }
+  }
+  return 'Put it back from a copy; if `vmar init` was cut off here, run that again.';
 }
 
 function unreachable(root: string, why: string, cause?: unknown): FailedError {

@@ -179,7 +179,8 @@ const SHOWN = 100;
 function damageText({ file, offsetBytes, lengthBytes, kind, problem, backups, disks }: DamageRecord): string {
   const place = `${printable(file)} at byte ${offsetBytes}${lengthBytes > 0 ? `, ${lengthBytes} bytes` : ''}`;
   const whom = disks.size > 0 ? disks : backups;
-  const needs = whom.size > 0 ? `needed by ${[...whom].sort().join(', ')}` : 'no backup needs it';
+  const nobody = kind === 'superblock' ? 'every backup needs it' : 'no backup needs it';
+  const needs = whom.size > 0 ? `needed by ${[...whom].sort().join(', ')}` : nobody;
   return `${place}: ${kind}: ${printable(problem)}\n  ${needs}`;
 }
 
