@@ -22,6 +22,7 @@ export const SHORTHANDS: Readonly<Record<string, string>> = {
 /** Numbers of Date: Sunday is 0. */
 const WEEKDAYS = ['sunday', 'monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday'];
 const DAYS_IN_WEEK = 7;
+const FIRST_YEAR = 1970;
 
 /** "Mon,Wed..Fri" */
 export function parseWeekdays(text: string): Values | 'wrong' {
@@ -52,8 +53,26 @@ export function parseDate(text: string): Parsed<'year' | 'month' | 'day'> {
   const parts = text.split('-');
   const [year, month, day] = parts.length === 2 ? ['*', ...parts] : parts;
   if (parts.length > 3 || year === undefined || month === undefined || day === undefined) return 'wrong';
-  const parsed = { year: parseField(year, 1970, 2199), month: parseField(month, 1, 12), day: parseField(day, 1, 31) };
+  const parsed = {
+    year: parseField(year, FIRST_YEAR, 2199),
+    month: parseField(month, 1, 12),
+    day: parseField(day, 1, 31),
+  };
   return allRight(parsed);
+}
+
+/** A date as systemd takes it, which knows no step from "*". */
+export function spellDate(text: string): string {
+  const parts = text.split('-');
+  return parts.map((part, at) => spellSteps(part, at === parts.length - 3 ? FIRST_YEAR : 1)).join('-');
+}
+
+export function spellTime(text: string): string {
+  return spellSteps(text, 0);
+}
+
+function spellSteps(text: string, least: number): string {
+  return text.replaceAll('*/', `${least}/`);
 }
 
 /** "02:00", "*:0/15", "04:00:30" */
@@ -86,6 +105,8 @@ function parseField(text: string, least: number, most: number): Values | 'wrong'
     const to = last === undefined ? (step === undefined && first !== undefined ? from : most) : Number(last);
     const by = step === undefined ? 1 : Number(step);
     if (from < least || to > most || from > to || by === 0) return 'wrong';
+    // As systemd: a step that leads nowhere was not meant. "0/90" would be every hour, not every 90 minutes.
+    if (step !== undefined && last === undefined && from + by > most) return 'wrong';
     for (let value = from; value <= to; value += by) values.add(value);
   }
   return values;

@@ -2,13 +2,21 @@
 // When a job runs: calendar events of systemd, a part of them. The same text is what OnCalendar= is given.
 
 import { UsageError } from '../base/errors.js';
-import { type FieldName, parseDate, parseTime, parseWeekdays, SHORTHANDS } from './schedule-fields.js';
+import {
+  type FieldName,
+  parseDate,
+  parseTime,
+  parseWeekdays,
+  SHORTHANDS,
+  spellDate,
+  spellTime,
+} from './schedule-fields.js';
 
 /** The values that a field may have; undefined: any. */
 export type FieldValues = ReadonlySet<number> | undefined;
 
 export interface Schedule extends Readonly<Record<FieldName, FieldValues>> {
-  /** As given, for OnCalendar=. */
+  /** For OnCalendar=: as given, but for what systemd would not take. */
   readonly text: string;
 }
 
@@ -26,7 +34,7 @@ export function parseSchedule(text: string): Schedule {
     throw new UsageError('bad-schedule', 'this is not a calendar event', { object: text, expected: EXPECTED });
   }
   return {
-    text: words.join(' '),
+    text: words.map((word) => (word.includes(':') ? spellTime(word) : spellDate(word))).join(' '),
     year: undefined,
     month: undefined,
     day: undefined,

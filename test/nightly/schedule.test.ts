@@ -73,6 +73,9 @@ describe('a calendar event', () => {
     '02:00 daily',
     'Fri..Mon 02:00',
     '*:0/0',
+    '*:0/90',
+    '*:*/60',
+    '20/4:00',
     '1-2-3-4',
     '5..3:00',
   ])('%j is refused, and it is said what was expected', (text) => {
@@ -107,14 +110,33 @@ describe.skipIf(!systemd)('systemd', () => {
         '*-2-29 ',
         '2027-*-10/5 ',
         '*-6..8-* ',
+        '*/3-*/5-*/9 ',
+        '*/6-1 ',
       ]);
-      const time = pick(['02:00', '23:59:59', '0/6:15', '*:0/20', '8..18/5:30', '2:30', '*:30', '1,13:7', '*:*:30']);
+      const time = pick([
+        '02:00',
+        '23:59:59',
+        '0/6:15',
+        '*:0/20',
+        '8..18/5:30',
+        '2:30',
+        '*:30',
+        '1,13:7',
+        '*:*:30',
+        '*/7:*/25:*/31',
+        '5..9/3:0',
+      ]);
       // systemd gives up on leap days that must be Mondays.
       return (date.startsWith('*-2-29') ? '' : weekdays) + date + time;
     });
     const asked = spawnSync(
       'systemd-analyze',
-      ['calendar', '--iterations=4', `--base-time=${base.replace('T', ' ').replace('Z', ' UTC')}`, ...texts],
+      [
+        'calendar',
+        '--iterations=4',
+        `--base-time=${base.replace('T', ' ').replace('Z', ' UTC')}`,
+        ...texts.map((text) => parseSchedule(text).text),
+      ],
       {
         encoding: 'utf8',
         env: { ...process.env, TZ: 'Europe/Berlin', LC_ALL: 'C' },
