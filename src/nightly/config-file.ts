@@ -104,7 +104,7 @@ class ConfigReading {
   }
 
   config(file: string): NightlyConfig {
-    const top = this.#check(topSchema, this.#yaml.values(), []);
+    const top = this.#check(topSchema, this.#yaml.values(file), []);
     const datastores = this.#entries(top?.datastores, ['datastores'], partName, (name, value, path) => {
       const parsed = this.#check(datastoreSchema, value, path);
       return parsed === undefined ? [] : [{ name, ...parsed } satisfies DatastoreConfig];

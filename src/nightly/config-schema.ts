@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What may stand in a configuration, and what it becomes. Links between its parts are looked at elsewhere.
 
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import * as z from 'zod';
 import { isName } from '../../formats/vmar/names.js';
 import { parseGuest } from '../store/backup-id.js';
@@ -148,11 +149,35 @@ const webUrl = textAs('a URL that begins with http:// or https://', (given) => {
   return protocol === 'http:' || protocol === 'https:' ? given : undefined;
 });
 
-const headerLine = textAs('a text without line breaks', (given) => (/^[^\r\n\0]*$/.test(given) ? given : undefined));
+const headerValue = textAs('a header: one line of Latin-1', (given) =>
+  passes(() => validateHeaderValue('x', given)) ? given : undefined,
+);
+
+/** Those that say how long the document is are not for others to say. */
+const OWN_HEADERS = ['content-length', 'transfer-encoding'];
+
+const headers = namesTo('a map of headers', headerValue).transform((given, context) => {
+  for (const name of Object.keys(given)) {
+    const isHeader = passes(() => validateHeaderName(name)) && !OWN_HEADERS.includes(name.toLowerCase());
+    if (!isHeader) context.addIssue({ code: 'custom', path: [name], message: HEADER_NAME });
+  }
+  return given;
+});
+
+const HEADER_NAME = `the name of a header, and none of ${OWN_HEADERS.join(', ')}`;
+
+function passes(check: () => void): boolean {
+  try {
+    check();
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const webhookMap = mapOf('a URL, or a map with url and headers', {
   url: webUrl,
-  headers: namesTo('a map of headers', headerLine).optional(),
+  headers: headers.optional(),
 });
 
 const webhook = byLook(isText, webUrl, webhookMap).transform((given): WebhookConfig => {

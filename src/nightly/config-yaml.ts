@@ -2,7 +2,7 @@
 // The text of a configuration as values, and back from a place in the values to a line and column. All scalars are text:
 // what `02:00`, `no` or `0100` means is for the schema to say, not for YAML.
 
-import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
 import { FailedError } from '../base/errors.js';
 
 /** From the top: keys of maps, numbers of lists. */
@@ -17,6 +17,9 @@ export interface ConfigProblem {
   readonly message: string;
 }
 
+/** Its URL and headers are what lets one in; problems go into logs and mails. */
+const SECRET_KEY = 'webhook';
+
 export class ConfigYaml {
   readonly #document: Document;
   readonly #lines: LineCounter;
@@ -28,20 +31,37 @@ export class ConfigYaml {
 
   static parse(text: string): { readonly yaml: ConfigYaml; readonly problems: readonly ConfigProblem[] } {
     const lines = new LineCounter();
-    const document = parseDocument(text, { schema: 'failsafe', merge: true, lineCounter: lines, prettyErrors: false });
+    const document = parseDocument(text, {
+      schema: 'failsafe',
+      merge: true,
+      lineCounter: lines,
+      prettyErrors: false,
+      logLevel: 'error',
+    });
     const problems = [...document.errors, ...document.warnings].map((error) => {
       const { line, col } = lines.linePos(error.pos[0]);
       return { line, column: col, place: '', message: error.message };
+    });
+    visit(document, {
+      Alias: (_, alias) => {
+        if (alias.resolve(document) !== undefined) return;
+        const { line, col } = lines.linePos(alias.range?.[0] ?? 0);
+        const message = `there is no anchor ${JSON.stringify(alias.source)} before this alias`;
+        problems.push({ line, column: col, place: '', message });
+      },
     });
     return { yaml: new ConfigYaml(document, lines), problems };
   }
 
   /** @throws FailedError if aliases make too much of it. */
-  values(): unknown {
+  values(file: string): unknown {
     try {
       return this.#document.toJS({ maxAliasCount: 1000 });
     } catch (error) {
-      throw new FailedError('bad-config', `the configuration cannot be read: ${(error as Error).message}`);
+      throw new FailedError('bad-config', `the configuration cannot be read: ${(error as Error).message}`, {
+        object: file,
+        cause: error,
+      });
     }
   }
 
@@ -55,13 +75,13 @@ export class ConfigYaml {
     return { ...this.#position(this.#keyOffset(path, key)), place: [...path, key].join('.'), message };
   }
 
-  /** What stands at a place, for messages: a text in quotes, "a map", "a list", "nothing". */
+  /** What stands at a place, for messages: a text in quotes, "a map", "a list", "nothing". Secrets are not shown. */
   found(path: ConfigPath): string {
     const node = this.#nodeAt(path);
     if (isMap(node)) return 'a map';
-    if (isSeq(node)) return 'a list';
+    if (isSeq(node)) return node.items.length === 0 ? 'an empty list' : 'a list';
     if (!isScalar(node) || node.value === '' || node.value === null) return 'nothing';
-    return JSON.stringify(node.value);
+    return path.includes(SECRET_KEY) ? 'a text that is not shown' : JSON.stringify(node.value);
   }
 
   #nodeAt(path: ConfigPath): Node | undefined {

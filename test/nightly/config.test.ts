@@ -183,7 +183,7 @@ describe('what is wrong is told with line, column, what was found and what expec
     [
       'a job without guests',
       `${HEAD}jobs:\n  n:\n    guests: []\n    datastore: main\n`,
-      ['5:5 jobs.n.guests: expected all, or a list of guests, of which "*" stands for any, found a list'],
+      ['5:5 jobs.n.guests: expected all, or a list of guests, of which "*" stands for any, found an empty list'],
     ],
     [
       'a quick verification in portions',
@@ -223,6 +223,32 @@ describe('what is wrong is told with line, column, what was found and what expec
       'notify without a way',
       `${HEAD}notify: {when: always}\njobs: {}\n`,
       ['3:1 notify: expected at least one of command, mail and webhook, found a map'],
+    ],
+    [
+      'a webhook, whose secrets are not shown',
+      `${HEAD}notify: {webhook: 'htp://me:s3cret@x/s3cret'}\njobs: {}\n`,
+      ['3:19 notify.webhook: expected a URL that begins with http:// or https://, found a text that is not shown'],
+    ],
+    [
+      'values of headers that no request can have',
+      `${HEAD}notify: {webhook: {url: 'http://x', headers: {X: "s3\\ncret", Y: 3 €}}}\njobs: {}\n`,
+      [
+        '3:50 notify.webhook.headers.X: expected a header: one line of Latin-1, found a text that is not shown',
+        '3:65 notify.webhook.headers.Y: expected a header: one line of Latin-1, found a text that is not shown',
+      ],
+    ],
+    [
+      'names of headers that no request can have',
+      `${HEAD}notify: {webhook: {url: 'http://x', headers: {a b: s3cret, Content-Length: 5}}}\njobs: {}\n`,
+      [
+        '3:52 notify.webhook.headers.a b: expected the name of a header, and none of content-length, transfer-encoding, found a text that is not shown',
+        '3:76 notify.webhook.headers.Content-Length: expected the name of a header, and none of content-length, transfer-encoding, found a text that is not shown',
+      ],
+    ],
+    [
+      'an alias of nothing',
+      `${HEAD}jobs:\n  n: {kind: gc, datastore: *nope}\n`,
+      ['4:28 : there is no anchor "nope" before this alias'],
     ],
     [
       'two sources of a guest',
