@@ -6,7 +6,8 @@
 // and keeps its output open.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { OutputLines } from './output-lines.js';
 
 export interface ProgramRun {
   readonly words: readonly string[];
@@ -43,7 +44,6 @@ const GROUP_GRACE_MILLIS = 2000;
 const PROGRAM_GRACE_MILLIS = 120_000;
 /** Output that is still open this long after the end is not waited for. */
 const OUTPUT_GRACE_MILLIS = 1000;
-const LONGEST_LINE = 4096;
 
 /** Never rejects. */
 export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
@@ -54,9 +54,8 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
     let lastLine = '';
     let timedOut = false;
     const onLine = (line: string): void => {
-      const shown = line.length > LONGEST_LINE ? `${line.slice(0, LONGEST_LINE)}…` : line;
-      if (shown.trim() !== '') lastLine = shown;
-      run.onLine?.(shown);
+      if (line.trim() !== '') lastLine = line;
+      run.onLine?.(line);
     };
     const ended = (end: Pick<ProgramEnd, 'status' | 'signal' | 'problem'>): void => {
       stop.end();
@@ -78,8 +77,8 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
     // A program need not read what it is given.
     stdin?.on('error', () => undefined);
     stdin?.end(run.input ?? '');
-    if (stderr !== null) createInterface({ input: stderr }).on('line', onLine);
-    if (stdout !== null && run.mostOutputBytes === undefined) createInterface({ input: stdout }).on('line', onLine);
+    readLines(stderr, onLine);
+    if (run.mostOutputBytes === undefined) readLines(stdout, onLine);
     else {
       stdout?.on('data', (bytes: Buffer) => {
         outputBytes += bytes.byteLength;
@@ -98,6 +97,12 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
     });
     stop.begin();
   });
+}
+
+function readLines(stream: Readable | null, onLine: (line: string) => void): void {
+  const lines = new OutputLines(onLine);
+  stream?.on('data', (bytes: Buffer) => lines.add(bytes));
+  stream?.once('end', () => lines.end());
 }
 
 /** Tells a program to end, when its time is over or the caller says so, and sees to it that it does. */
