@@ -42,6 +42,8 @@ export interface Booted {
 export type Accelerator = 'kvm' | 'tcg';
 
 const MOST_LINES = 30;
+/** What QEMU itself says, not the guest. */
+const OF_QEMU = /^qemu(?:-system-\S+)?: /;
 const LIMITS = { bytesPerServer: 128 << 20, bytesPerConnection: 48 << 20 };
 const MIB = 1 << 20;
 
@@ -110,7 +112,7 @@ async function watch(
     }
     const { status, said } = await qemu.ended;
     if (status === undefined) throw qemuMissing();
-    const why = status === 0 ? undefined : said.split('\n').findLast((line) => line.startsWith('qemu-system'));
+    const why = status === 0 ? undefined : said.split('\n').findLast((line) => OF_QEMU.test(line));
     const isBroken = status !== 0 && facts.console.length === 0;
     return { ok: false, problem: why ?? 'the guest switched itself off or began anew', ...facts, isBroken };
   } finally {
