@@ -4,7 +4,7 @@
 
 import type { BlockDevice } from '../../block/device.js';
 import { type Content, clearFatMark } from './file-system.js';
-import { type Ended, runGuarded } from './guarded-program.js';
+import { type Ended, runGuarded, unmountAnyway } from './guarded-program.js';
 
 export type PartitionResult = 'passed' | 'failed' | 'unchecked' | 'empty';
 
@@ -73,12 +73,25 @@ async function checkXfs(place: CheckPlace): Promise<CheckedContent> {
     const problem = 'its log wants to be replayed, which only a mount does: --allow-mount';
     return { result: 'unchecked', replayed: false, problem };
   }
-  const options = 'loop,nouuid,nosuid,nodev,noexec';
-  const mounted = await run(place, 'mount', '-t', 'xfs', '-o', options, path, mountPath);
-  if (mounted.status !== 0) return { ...verdict(mounted, 'mount'), problem: 'it cannot be mounted' };
-  const unmounted = await run(place, 'umount', mountPath);
-  if (unmounted.status !== 0) return verdict(unmounted, 'mount');
+  const problem = await replayByMount(place, mountPath);
+  if (problem !== undefined) return problem;
   return { ...verdict(await run(place, 'xfs_repair', '-n', '-f', path), 'xfsprogs'), replayed: true };
+}
+
+/** What kept it from being mounted and unmounted, if anything did. */
+async function replayByMount(place: CheckPlace, mountPath: string): Promise<CheckedContent | undefined> {
+  const options = 'loop,nouuid,nosuid,nodev,noexec';
+  let isTakenDown = false;
+  try {
+    const mounted = await run(place, 'mount', '-t', 'xfs', '-o', options, place.path, mountPath);
+    if (mounted.status !== 0) return { ...verdict(mounted, 'mount'), problem: 'it cannot be mounted' };
+    const unmounted = await run(place, 'umount', mountPath);
+    isTakenDown = unmounted.status === 0;
+    return isTakenDown ? undefined : verdict(unmounted, 'mount');
+  } finally {
+    // A mount that was told to end may be there all the same: the kernel goes through with it.
+    if (!isTakenDown) await unmountAnyway(place.directory, mountPath);
+  }
 }
 
 async function run({ directory, signal }: CheckPlace, ...words: string[]): Promise<Ended> {

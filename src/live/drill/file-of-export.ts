@@ -5,7 +5,7 @@ import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FailedError, InterruptedError } from '../../base/errors.js';
-import { type Ended, GuardedProgram, runGuarded } from './guarded-program.js';
+import { type Ended, GuardedProgram, unmountAnyway } from './guarded-program.js';
 
 export interface ExportFile {
   readonly path: string;
@@ -86,6 +86,6 @@ async function untilThere(
 
 async function endMount(program: GuardedProgram, mountPath: string, directory: string): Promise<void> {
   await program.end();
-  // Where it was killed. Where nothing is mounted any more that is said, and right.
-  await runGuarded(directory, ['umount', '-l', mountPath], new AbortController().signal);
+  // Where it was killed.
+  await unmountAnyway(directory, mountPath);
 }

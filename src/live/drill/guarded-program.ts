@@ -104,3 +104,8 @@ export async function runGuarded(directory: string, words: readonly string[], si
     signal.removeEventListener('abort', stop);
   }
 }
+
+/** Also what is in use, and whatever the drill was told. Where nothing is mounted that is said to nobody, and right. */
+export async function unmountAnyway(directory: string, path: string): Promise<void> {
+  await runGuarded(directory, ['umount', '-l', path], new AbortController().signal);
+}
