@@ -154,7 +154,14 @@ function defineVerify(program: Command, action: Action): void {
     .option('--portable', 'check ids a second time, by an independent implementation of the hash (slow)')
     .option('--older-than <span>', 'only what was not verified for so long, the longest unread first: 30d, 12h')
     .option('--budget <span>', 'begin nothing more after so long, and say what is left for the next run: 2h')
-    .option('--workers <number>', 'threads (default: one a core)');
+    .option('--list', 'read nothing: print when each pack was last read whole, and by which backups it is needed')
+    .option('--workers <number>', 'threads (default: one a core)')
+    .addHelpText(
+      'after',
+      `
+With --list, BACKUP may be a pack too, by its id or its file; then all backups that need it are printed. --older-than
+leaves packs out that were read since.`,
+    );
   action(command, () => import('./commands/verify.js'), all);
 }
 

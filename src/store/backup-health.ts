@@ -64,7 +64,8 @@ export class BackupHealth {
   }
 }
 
-async function successorsOf(root: string): Promise<FossilRecord> {
+/** What gc put in the place of packs; nothing where its record is damaged, which verify tells. */
+export async function successorsOf(root: string): Promise<FossilRecord> {
   try {
     return await readRecord(root);
   } catch (error) {

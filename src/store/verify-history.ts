@@ -69,6 +69,8 @@ export class VerifyHistory {
   readonly #followed = new Map<string, number>();
   readonly #fields: VerifyHistoryFields;
   readonly #latestMillis: number;
+  /** Who needed each pack, as it is stored; made when first asked for. */
+  #runs: Map<PackId, readonly Run[]> | undefined;
 
   /** @param nowMillis times much later than this count as never */
   constructor(fields: VerifyHistoryFields, nowMillis: number) {
@@ -115,8 +117,8 @@ export class VerifyHistory {
   /** The backups that needed a pack when that was last looked at. */
   neededBy(packId: PackId): readonly string[] {
     const { backups, packs } = this.#fields;
-    const pack = packs.find((each) => toHex(each.packId) === packId);
-    return pack === undefined ? [] : placesOf(pack.neededBy).flatMap((at) => backups[at]?.backup ?? []);
+    this.#runs ??= new Map(packs.map((pack) => [toHex(pack.packId), pack.neededBy]));
+    return placesOf(this.#runs.get(packId) ?? []).flatMap((at) => backups[at]?.backup ?? []);
   }
 
   noteRead(packId: PackId, millis: number): void {

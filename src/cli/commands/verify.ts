@@ -25,11 +25,16 @@ export interface VerifyFlags {
   readonly olderThan?: string;
   readonly budget?: string;
   readonly workers?: string;
+  readonly list?: boolean;
 }
 
 type ScheduledReport = VerifyReport & { readonly schedule?: ScheduleReport };
 
 export async function run(context: Context, names: readonly string[], flags: VerifyFlags): Promise<ExitStatus> {
+  if (flags.list === true) {
+    await listPacks(context, names, flags);
+    return EXIT.done;
+  }
   const foreign = names.filter(isForeignArchive);
   const ours = names.filter((name) => !isForeignArchive(name));
   const archives = ours.filter(isArchiveName);
@@ -63,6 +68,17 @@ export async function run(context: Context, names: readonly string[], flags: Ver
     progress.end();
   }
   return tell(context, sum(reports), secondsSinceStart());
+}
+
+async function listPacks(context: Context, names: readonly string[], flags: VerifyFlags): Promise<void> {
+  const reading = (['quick', 'portable', 'budget', 'workers'] as const).find((flag) => flags[flag] !== undefined);
+  if (reading !== undefined) {
+    throw new UsageError('not-together', '--list reads no pack', { object: `--list --${reading}` });
+  }
+  const { olderThan } = flags;
+  const olderThanMillis = olderThan === undefined ? undefined : parseDuration(olderThan, '--older-than') * 1000;
+  const { printPacks } = await import('../pack-report.js');
+  await printPacks(context, { names, olderThanMillis });
 }
 
 async function verifyForeign(path: string, options: VerifyOptions): Promise<VerifyReport> {
