@@ -8,6 +8,7 @@ import { toHex } from '../base/bytes.js';
 import { NotFoundError } from '../base/errors.js';
 import type { Context } from './context.js';
 import { humanSize, humanTime } from './human.js';
+import { LIST_COLUMNS } from './list-columns.js';
 import { printable } from './printable.js';
 import { renderTable } from './table.js';
 
@@ -34,13 +35,7 @@ export async function listForeign({ output, log }: Context, path: string): Promi
     () => {
       const names = disks.map(({ name }) => name).join(', ');
       const row = [path, timeText(look), humanSize(entry.size), names].map(printable);
-      const columns = [
-        { title: 'backup' },
-        { title: 'time' },
-        { title: 'size', align: 'right' as const },
-        { title: 'disks' },
-      ];
-      return renderTable(output.paint, columns, [row]);
+      return renderTable(output.paint, LIST_COLUMNS, [row]);
     },
   );
 }

@@ -128,6 +128,23 @@ describe('archives on the command line', () => {
     },
   );
 
+  it('is listed as the only backup', async () => {
+    const shown = await bench.json(['show', 'a.vmar'], { env });
+    const { backups } = await bench.json(['list', 'a.vmar'], { env });
+    const [{ size }] = shown.disks;
+    expect(backups).toEqual([
+      {
+        backup: 'a.vmar',
+        guest: shown.guest,
+        time: shown.time,
+        size,
+        disks: [{ name: 'scsi0', size }],
+        protected: false,
+      },
+    ]);
+    expect((await bench.run(['list', 'a.vmar'], { env })).text).toMatch(/^backup .*\na\.vmar /);
+  });
+
   it('can be compared', async () => {
     mixedImage(bench.path('b.raw'));
     const first = await bench.json(['backup', '1', '--disk', 'd=b.raw', '--output', 'd1.vmar'], { env });

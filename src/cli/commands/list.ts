@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 // vmar list
 
-import { formatTime } from '../../../formats/vmar/names.js';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
-import { compareBackups, formatBackupId, formatGuest } from '../../store/backup-id.js';
+import { compareBackups, formatBackupId } from '../../store/backup-id.js';
 import { type BackupList, type ListedBackup, listBackups } from '../../store/backup-list.js';
 import { type KnownDamage, readDamage } from '../../store/damage-list.js';
-import type { DamagedManifest, StoredManifest } from '../../store/manifests.js';
+import type { DamagedManifest } from '../../store/manifests.js';
 import type { Context } from '../context.js';
 import { findGuests } from '../find-guests.js';
 import { humanSize, humanTime } from '../human.js';
+import { LIST_COLUMNS, listedFacts, sizeOf } from '../list-columns.js';
 import { withStore } from '../open-store.js';
-import { isForeignArchive } from '../parse-backup-name.js';
+import { isArchiveName, isForeignArchive } from '../parse-backup-name.js';
 import { printable } from '../printable.js';
 import { renderTable } from '../table.js';
 
@@ -19,6 +19,11 @@ export async function run(context: Context, guestText: string | undefined): Prom
   if (guestText !== undefined && isForeignArchive(guestText)) {
     const { listForeign } = await import('../foreign-look.js');
     await listForeign(context, guestText);
+    return EXIT.done;
+  }
+  if (guestText !== undefined && isArchiveName(guestText)) {
+    const { listArchive } = await import('../list-archive.js');
+    await listArchive(context, guestText);
     return EXIT.done;
   }
   return await withStore(context, async ({ root }) => {
@@ -41,10 +46,7 @@ function asDocument({ backups, damaged }: BackupList, known: KnownDamage) {
   return {
     backups: backups.map(({ ref, manifest, isProtected, notes }) => ({
       backup: formatBackupId(ref),
-      guest: formatGuest(ref),
-      time: formatTime(ref.timeSeconds),
-      size: sizeOf(manifest),
-      disks: manifest.disks.map(({ name, sizeBytes }) => ({ name, size: sizeBytes })),
+      ...listedFacts(manifest),
       protected: isProtected,
       ...(known.isDamaged(formatBackupId(ref)) ? { damaged: true } : {}),
       ...(notes === '' ? {} : { notes }),
@@ -55,10 +57,6 @@ function asDocument({ backups, damaged }: BackupList, known: KnownDamage) {
 
 function damagedDocument({ ref, path, error }: DamagedManifest) {
   return { backup: formatBackupId(ref), file: path, message: error.message };
-}
-
-function sizeOf(manifest: StoredManifest['manifest']): number {
-  return manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
 }
 
 function asTable({ output }: Context, { backups, damaged }: BackupList, known: KnownDamage): string {
@@ -76,11 +74,5 @@ function asTable({ output }: Context, { backups, damaged }: BackupList, known: K
       const row = [...start, humanSize(sizeOf(entry.manifest)), remarks === '' ? names : `${names} (${remarks})`];
       return isDamaged ? row.map((cell) => output.paint('red', cell)) : row;
     });
-  const columns = [
-    { title: 'backup' },
-    { title: 'time' },
-    { title: 'size', align: 'right' as const },
-    { title: 'disks' },
-  ];
-  return renderTable(output.paint, columns, rows);
+  return renderTable(output.paint, LIST_COLUMNS, rows);
 }
