@@ -25,7 +25,8 @@ export function openFailed(name: string, error: unknown): VmarError {
   }
   const known = code === undefined ? undefined : OPEN_FAILURES[code];
   const [ours, message] = known ?? ['image-unreadable', `it cannot be opened: ${reason(error)}`];
-  return new FailedError(ours, message, { object: name, cause: error });
+  const advice = code === 'EACCES' || code === 'EPERM' ? { advice: 'Run it as a user who may open it.' } : {};
+  return new FailedError(ours, message, { object: name, cause: error, ...advice });
 }
 
 export function notAnImage(name: string, found: string): FailedError {

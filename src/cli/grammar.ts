@@ -17,7 +17,15 @@ export function defineCommands(program: Command, action: Action): void {
 BACKUP is a full id (vm/100/2026-11-21T02:00:00Z), a unique beginning of one, 100 or 100/latest
 for the newest of guest 100, or an archive file (ends in .vmar, or starts with /, ./ or ../).
 list, show, verify and restore take a .vma file of Proxmox, too (.zst, .gz and .lzo as well).
-Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.`,
+Sizes take KiB, MiB, GiB and TiB. "vmar COMMAND --help" tells more.
+
+Environment:
+  VMAR_DATASTORE  the datastore
+  VMAR_CONFIG     the configuration of nightly jobs
+  VMAR_CACHE_DIR  where the chunk index lies, a cache that may be removed (default: /var/cache/vmar
+                  for root, else vmar in XDG_CACHE_HOME, else in HOME/.cache)
+  TMPDIR          for sockets and scratch files (default: /tmp)
+  NO_COLOR, TERM  no colours where the first is not empty or the second is dumb; then no bars either`,
     );
   defineInit(program, action);
   defineBackup(program, action);
@@ -118,7 +126,7 @@ function defineBackup(program: Command, action: Action): void {
 
 function defineLooks(program: Command, action: Action): void {
   const list = program.command('list').description('list backups, the newest last');
-  list.argument('[guest]', 'only those of this guest; or a .vma file');
+  list.argument('[guest]', 'only those of this guest; or an archive file');
   action(
     list,
     () => import('./commands/list.js'),
@@ -199,7 +207,7 @@ function defineServe(program: Command, action: Action): void {
 function defineImport(program: Command, action: Action): void {
   const command = program
     .command('import')
-    .description('make backups of .vma files (also .zst, .gz, .lzo) of .vmar archives, and of tars of ours')
+    .description('make backups of .vma files (also .zst, .gz, .lzo), of .vmar archives, and of tars of ours')
     .argument('<file...>', 'files, directories of them, or - for standard input')
     .option('--guest <guest>', "the guest: 100, or NAMESPACE/vm/100 (default: what vzdump's file names say)")
     .option('--time <epoch>', "the backup's time, seconds since 1970 (default: by file name or header)")

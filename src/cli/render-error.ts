@@ -19,6 +19,10 @@ export interface DescribedError {
 export function describeError(error: unknown): DescribedError {
   if (error instanceof VmarError) return describeOurs(error);
   const code = systemErrorCode(error);
+  if (isLostPlace(error)) {
+    const [message, next] = ['the working directory is not there any more', 'Change to another, and start it again.'];
+    return { code: 'system-error', message, ...advice(next), exit: EXIT.failed };
+  }
   if (error instanceof Error && code !== undefined && /^E[A-Z0-9]+$/.test(code)) {
     return { code: 'system-error', message: error.message, ...advice(SYSTEM_ADVICE[code]), exit: EXIT.failed };
   }
@@ -28,6 +32,11 @@ export function describeError(error: unknown): DescribedError {
     advice: 'This should not happen. Please report it with the output of --verbose.',
     exit: EXIT.failed,
   };
+}
+
+/** Relative paths mean nothing then. */
+function isLostPlace(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && error.syscall === 'uv_cwd';
 }
 
 const SYSTEM_ADVICE: Readonly<Record<string, string>> = {

@@ -71,7 +71,8 @@ export function requireGuest(text: string): GuestRef {
   if (guest !== undefined) return guest;
   throw new UsageError('bad-guest', 'this is not the id of a guest', {
     object: text,
-    expected: '100, or NAMESPACE/vm/100; letters, digits, ".", "_" and "-"',
+    expected:
+      '100, or NAMESPACE/vm/100; letters, digits, ".", "_" and "-", 63 at most, beginning with a letter or digit',
   });
 }
 

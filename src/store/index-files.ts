@@ -5,11 +5,12 @@
 // files judged, removed, or declared clean. A state that is good to join was written by someone who judged them.
 // LMDB's own calls pass through the gate besides (index-gate.ts).
 
-import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { toHex } from '../base/bytes.js';
-import { FailedError } from '../base/errors.js';
+import { FailedError, systemErrorCode } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { flock } from '../base/syscalls.js';
 import { storeFailure } from './fs.js';
@@ -171,7 +172,7 @@ function openFailure(error: unknown, directory: string): Error {
 /** Makes the cache directory; gives the descriptor of its lock file. */
 function makeDirectory(directory: string): number {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeMissing(directory);
     return openSync(statePaths(directory).lock, 'a', 0o600);
   } catch (error) {
     const { message, code, advice } = storeFailure(error, 'make the cache directory', directory);
@@ -180,6 +181,19 @@ function makeDirectory(directory: string): number {
       advice: `${advice ?? ''} Or name another cache directory with VMAR_CACHE_DIR.`.trim(),
       cause: error,
     });
+  }
+}
+
+/** Node's own recursive mkdir never ends where nothing can be made in a directory that is there, as in /proc. */
+function makeMissing(directory: string): void {
+  const missing: string[] = [];
+  for (let at = resolve(directory); !existsSync(at); at = dirname(at)) missing.push(at);
+  for (const path of missing.reverse()) {
+    try {
+      mkdirSync(path, 0o700);
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EEXIST') throw error;
+    }
   }
 }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Both programs as such: help, version, options of all commands, errors in the words themselves.
 
-import { openSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, openSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Bench } from './bench.js';
 
 const bench = new Bench();
+const VMAR = fileURLToPath(new URL('../../dist/bundle/cli/vmar.js', import.meta.url));
 const COMMANDS = ['init', 'backup', 'list', 'show', 'diff', 'verify', 'restore', 'forget'];
 
 beforeAll(async () => {
@@ -26,6 +29,14 @@ describe('help and version', () => {
     expect(stderr).toBe('');
     for (const command of COMMANDS) expect(text).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
     expect(text).toContain('Exit status:');
+  });
+
+  it('names every variable of the environment that is read', async () => {
+    const { text } = await bench.run(['--help']);
+    const code = ['environment', 'paint'].map((name) => readFileSync(`src/cli/${name}.ts`, 'utf8')).join();
+    const read = new Set([...code.matchAll(/variables\.([A-Z_]+)/g)].map(([, name]) => name));
+    expect(read.size).toBeGreaterThan(5);
+    for (const name of read) expect(text).toContain(name);
   });
 
   it.each(COMMANDS)('%s --help lists the exit statuses and the global options', async (command) => {
@@ -88,6 +99,18 @@ describe('options of all commands', () => {
     const words = ['list', '--datastore', bench.path('elsewhere')];
     expect((await bench.run(words)).stderr).not.toContain('    at ');
     expect((await bench.run(['--verbose', ...words])).stderr).toContain('    at ');
+  });
+
+  it('a cache that cannot be made, and a directory that is gone, are told', async () => {
+    const env = { VMAR_CACHE_DIR: '/proc/no/cache' };
+    expect(await bench.error(['verify'], { env })).toMatchObject({ advice: expect.stringContaining('VMAR_CACHE_DIR') });
+    const script = 'cd gone && rmdir ../gone && exec "$0" "$1" init store';
+    mkdirSync(bench.path('gone'));
+    const { status, stderr } = spawnSync('sh', ['-c', script, process.execPath, VMAR], {
+      cwd: bench.directory,
+      encoding: 'utf8',
+    });
+    expect([status, stderr]).toEqual([1, expect.stringContaining('the working directory is not there any more')]);
   });
 
   it('one error is one or two lines that say what, on what, and what to do', async () => {
