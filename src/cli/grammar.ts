@@ -175,7 +175,7 @@ leaves packs out that were read since.`,
 
 function defineRestore(command: Command): Command {
   return command
-    .argument('<backup>', 'the backup')
+    .argument('<backup>', 'the backup, or an archive file; - for a .vma file through standard input')
     .option('--to <dir>', 'write all disks as NAME.raw, blobs and the configuration files there; made if missing')
     .option('--disk <name=target>', 'write this disk to a file, block device or NBD URI; repeatable', collect)
     .option('--skip <name>', 'with --to: leave this disk out; repeatable', collect)

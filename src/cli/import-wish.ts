@@ -3,7 +3,6 @@
 
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { isatty } from 'node:tty';
 import { MAX_TIME_SECONDS } from '../../formats/vmar/names.js';
 import type { ByteSource } from '../archive/import/open-bytes.js';
 import { parseVzdumpName } from '../archive/import/vzdump-name.js';
@@ -11,6 +10,7 @@ import { NotFoundError, systemErrorCode, UsageError } from '../base/errors.js';
 import { type GuestRef, requireGuest } from '../store/backup-id.js';
 import { counted } from './human.js';
 import { parseCount, parseWait, parseWorkers } from './parse-count.js';
+import { isStandardInput, standardInput } from './standard-input.js';
 
 export interface ImportFlags {
   readonly guest?: string;
@@ -39,11 +39,14 @@ const DEFAULT_LEVEL = 1;
 const MOST_LEVEL = 22;
 
 export function parseImport(words: readonly string[], flags: ImportFlags): ImportWish {
-  if (words.filter((word) => word === '-').length > 1) {
+  if (words.filter(isStandardInput).length > 1) {
     throw new UsageError('duplicate', 'standard input can be read only once', { object: '-' });
   }
   const containers: string[] = [];
-  const found = words.flatMap((word) => (word === '-' ? [standardInput()] : filesAt(word, containers)));
+  const found = words.flatMap((word): Found[] => {
+    if (isStandardInput(word)) return [{ source: standardInput(), sizeBytes: 0 }];
+    return filesAt(word, containers);
+  });
   const sources = found.map(({ source }) => source);
   if (sources.length > 1 && flags.time !== undefined) {
     throw new UsageError('one-time', '--time makes sense only for one file', { object: `--time ${flags.time}` });
@@ -63,14 +66,6 @@ interface Found {
   readonly source: ByteSource;
   /** 0 where nobody can know. */
   readonly sizeBytes: number;
-}
-
-function standardInput(): Found {
-  if (!isatty(0)) return { source: { fd: 0, name: '-' }, sizeBytes: 0 };
-  throw new UsageError('terminal', 'an archive is not read from a terminal', {
-    object: '-',
-    advice: 'Send it a file or the output of another program.',
-  });
 }
 
 /** A file as it is; of a directory all files that look like archives, each guest's oldest first. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A .vma file of Proxmox, restored as it is.
+// A .vma file of Proxmox, or what comes through standard input, restored as it is.
 
 import { statSync } from 'node:fs';
 import { distinctConfigs } from '../archive/import/import-vma.js';
@@ -12,6 +12,7 @@ import type { Context } from './context.js';
 import { Progress } from './progress.js';
 import { planRestore, type RestorePlan, type RestoreWish } from './restore-wish.js';
 import { secondsSinceStart } from './seconds.js';
+import { isStandardInput, standardInput } from './standard-input.js';
 import { TargetDirectory } from './target-directory.js';
 
 /** All of the disks and configuration files or, unless files were to be written over, nothing. */
@@ -19,8 +20,10 @@ export async function restoreForeign(context: Context, path: string, wish: Resto
   const progress = new Progress(context.output, 'restoring');
   const stop = new AbortController();
   try {
-    const stream = await openBytes(path, { onRead: (bytes) => progress.add(bytes), signal: stop.signal });
-    progress.addTotal(statSync(path).size);
+    const isStream = isStandardInput(path);
+    const source = isStream ? standardInput() : path;
+    const stream = await openBytes(source, { onRead: (bytes) => progress.add(bytes), signal: stop.signal });
+    if (!isStream) progress.addTotal(statSync(path).size);
     try {
       const input = await VmaInput.open(stream);
       const { devices, configs } = input.header;

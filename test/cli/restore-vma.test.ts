@@ -2,7 +2,7 @@
 // A .vma file of Proxmox, restored as it is, by both programs.
 
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, copyFileSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { vmaFile } from '../archive/vma-file.js';
 import { seededRandom } from '../base/random.js';
@@ -65,6 +65,17 @@ describe('a .vma file', () => {
     for (const { name, content } of disks) {
       expect(readFileSync(bench.path('shuffled', `${name}.raw`)).equals(content), name).toBe(true);
     }
+  });
+
+  it('is taken from standard input, too', async () => {
+    const stdin = openSync(SAMPLE, 'r');
+    const restored = await bench.json(['-', '--to', 'from-stdin'], { program: 'vma-restore', stdin });
+    closeSync(stdin);
+    expect(restored).toMatchObject({ backup: '-', configs: ['qemu-server.conf', 'qemu-server.fw'] });
+    expect([sha256('from-stdin', 'drive-scsi0.raw'), sha256('from-stdin', 'drive-scsi1.raw')]).toEqual([SCSI0, SCSI1]);
+    const nothing = await bench.error(['restore', '-', '--to', 'from-nothing']);
+    expect(nothing).toMatchObject({ object: '-', exit: 3 });
+    expect(existsSync(bench.path('from-nothing'))).toBe(false);
   });
 
   it('that is not whole leaves nothing behind', async () => {

@@ -16,6 +16,7 @@ import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { parseRestore, planRestore, type RestoreFlags, type RestoreWish } from '../restore-wish.js';
 import { secondsSinceStart } from '../seconds.js';
+import { isStandardInput } from '../standard-input.js';
 import { renderTable } from '../table.js';
 import { TargetDirectory } from '../target-directory.js';
 
@@ -28,7 +29,7 @@ export interface Restored extends RestoreSummary {
 
 export async function run(context: Context, name: string, flags: RestoreFlags): Promise<ExitStatus> {
   const wish = parseRestore(flags);
-  if (isForeignArchive(name)) {
+  if (isStandardInput(name) || isForeignArchive(name)) {
     const { restoreForeign } = await import('../restore-foreign.js');
     const restored = await restoreForeign(context, name, wish);
     tell(context, { name }, restored);
