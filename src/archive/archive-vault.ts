@@ -31,6 +31,7 @@ export type { ArchiveTarget } from './output-place.js';
 export interface ArchiveVaultOptions {
   readonly clusterSizeBytes: number;
   readonly hash: HashName;
+  readonly fanout?: number;
   /** For what does not fit in memory; the system's by default. */
   readonly scratchParent?: string;
   readonly fs?: StoreFs;
@@ -60,7 +61,7 @@ const NOTED_CHUNKS = 65536;
 class ArchiveVault implements Vault {
   readonly hash: HashName;
   readonly clusterSizeBytes: number;
-  readonly fanout = DEFAULT_MAP_FANOUT;
+  readonly fanout: number;
   readonly scratchDirectory: string;
   readonly dataFrames: FrameOutput;
   readonly mapFrames: FrameOutput;
@@ -78,6 +79,7 @@ class ArchiveVault implements Vault {
     this.#place = place;
     this.#index = index;
     this.hash = options.hash;
+    this.fanout = options.fanout ?? DEFAULT_MAP_FANOUT;
     this.clusterSizeBytes = options.clusterSizeBytes;
     this.scratchDirectory = scratch;
     const header = {

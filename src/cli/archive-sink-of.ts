@@ -40,7 +40,8 @@ export async function openArchiveSink({
   return new ArchiveSink(vault, made.machine);
 }
 
-function archiveTarget(path: string | undefined): ArchiveTarget {
+/** @param path undefined: standard output */
+export function archiveTarget(path: string | undefined): ArchiveTarget {
   if (path !== undefined) return { kind: 'file', path, overwrite: false };
   return { kind: 'stream', stream: standardOutput() };
 }

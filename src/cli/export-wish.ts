@@ -30,14 +30,13 @@ export interface ArchiveWish {
 }
 
 export interface ExportWish extends ArchiveWish {
-  /** Of zstd, in a .vmar archive. */
-  readonly level: number;
+  /** Of zstd, in a .vmar archive; untold, what is stored goes as it is. */
+  readonly level?: number;
   readonly workers?: number;
 }
 
 const FORMATS: readonly ArchiveFormat[] = ['vmar', 'vma', 'tar'];
 const COMPRESSED = /\.(zst|gz|lzo|xz|bz2)$/;
-const DEFAULT_LEVEL = 1;
 const MOST_LEVEL = 22;
 
 export function parseExport(flags: ExportFlags): ExportWish {
@@ -48,7 +47,7 @@ export function parseExport(flags: ExportFlags): ExportWish {
   }
   return {
     ...parseArchive(flags.output, flags.format),
-    level: flags.level === undefined ? DEFAULT_LEVEL : parseCount(flags.level, '--level', 1, MOST_LEVEL),
+    ...(flags.level === undefined ? {} : { level: parseCount(flags.level, '--level', 1, MOST_LEVEL) }),
     ...parseWorkers(flags.workers),
   };
 }

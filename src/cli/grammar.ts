@@ -224,7 +224,7 @@ function defineExport(program: Command, action: Action): void {
     .argument('<backup>', 'the backup')
     .option('--output <file>', 'the file, a directory to put it in, or - for standard output')
     .option('--format <format>', 'vmar, vma or tar (default: as the name of the file ends)')
-    .option('--level <number>', 'of zstd, 1 to 22, in a .vmar archive (default: 1)')
+    .option('--level <number>', 'of zstd, 1 to 22: compress a .vmar archive anew (default: frames as they are stored)')
     .option('--workers <number>', 'threads (default: one a core)');
   action(command, () => import('./commands/export.js'), only);
 }

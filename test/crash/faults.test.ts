@@ -5,10 +5,15 @@ import { cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openArchiveVault } from '#vmar/src/archive/archive-vault.js';
+import { exportArchive } from '#vmar/src/archive/export-archive.js';
+import type { Machine } from '#vmar/src/archive/machine.js';
+import { openArchive } from '#vmar/src/archive/open-backup.js';
+import type { Vault } from '#vmar/src/archive/vault.js';
 import { verifyArchive } from '#vmar/src/archive/verify/verify-archive.js';
 import { VmarError } from '#vmar/src/base/errors.js';
 import { type CreateOptions, type StoreFile, storeFailure } from '#vmar/src/store/fs.js';
 import { RealFs } from '#vmar/src/store/real-fs.js';
+import { makeArchive } from '../archive/one-backup.js';
 import { CLUSTER, describe as describeDisks, dumpInto, World } from '../archive/world.js';
 import { seededRandom } from '../base/random.js';
 import { type Fault, FaultFs } from '../store/fault-fs.js';
@@ -123,8 +128,30 @@ it.each([second, nightOf('200', 1)])('a disk that only dead sessions fill takes 
   await expectSound(world, { kept: [first, next] });
 });
 
-describe.each(KINDS)('%o at every operation of an archive', (kind) => {
+type Fill = (vault: Vault, machine: Machine) => Promise<unknown>;
+
+/** A backup that goes into an archive: its disks, or its frames as they are stored. */
+const fills: readonly (readonly [string, () => Promise<Fill>])[] = [
+  [
+    'a backup',
+    async () => async (vault, machine) =>
+      await dumpInto(vault, machine, describeDisks('100', first.disks, first.timeSeconds), first.disks),
+  ],
+  [
+    'an export',
+    async () => {
+      const backup = await openArchive(await makeArchive(await worldWithFirst(), first.disks));
+      const options = { signal: new AbortController().signal, onProgress: () => {} };
+      return async (vault, machine) => await exportArchive(backup, vault, { ...options, machine });
+    },
+  ],
+];
+
+const cases = fills.flatMap(([what, makeFill]) => KINDS.map((kind) => ({ what, kind, makeFill })));
+
+describe.each(cases)('$kind at every operation of the archive of $what', ({ kind, makeFill }) => {
   it('leaves no file, or a whole one', async () => {
+    const fill = await makeFill();
     const directory = join(scratch, `archives-${worlds++}`);
     mkdirSync(directory);
     const machine = World.at(directory).machine();
@@ -136,7 +163,7 @@ describe.each(KINDS)('%o at every operation of an archive', (kind) => {
       const error = await failureOf(async () => {
         const options = { clusterSizeBytes: CLUSTER, hash: 'blake3' as const, fs: faults, scratchParent: directory };
         const vault = await openArchiveVault({ kind: 'file', path, overwrite: false }, options);
-        await dumpInto(vault, machine, describeDisks('100', first.disks, first.timeSeconds), first.disks);
+        await fill(vault, machine);
       });
       if (!faults.fired && error !== undefined) throw error;
       if (!faults.fired) break;

@@ -62,5 +62,10 @@ describe.skipIf(!havePython())('the second reader', () => {
     const out = join(base, 'out-archive');
     execFileSync(PYTHON, [READER, archive, 'drive-scsi0', out]);
     expect(readFileSync(out).equals(nights[1]!.content)).toBe(true);
+    // And one of stored frames, of which other backups have parts.
+    const exported = join(base, 'b.vmar');
+    vmar('--datastore', store, 'export', `vm/100/${nights[0]!.time}`, '--output', exported);
+    execFileSync(PYTHON, [READER, exported, 'drive-scsi0', `${out}-b`]);
+    expect(readFileSync(`${out}-b`).equals(nights[0]!.content)).toBe(true);
   });
 });

@@ -3,14 +3,14 @@
 // only those go that the other side lacks.
 
 import type { ChunkEntry } from '../../../formats/vmar/extent.js';
-import type { Manifest } from '../../../formats/vmar/manifest.js';
 import { VmarError } from '../../base/errors.js';
 import type { SinkMachine } from '../archive-sink.js';
 import { ChunkReader } from '../chunk-reader.js';
 import { countedOutput } from '../counted-output.js';
-import type { DatastoreVault, Relative } from '../datastore-vault.js';
+import type { Relative } from '../datastore-vault.js';
 import { FrameBuilder, type FrameOutput } from '../frame-builder.js';
 import type { OpenBackup } from '../open-backup.js';
+import type { ManifestDraft, Vault } from '../vault.js';
 import { FrameCarrier } from './frame-carrier.js';
 import { type FrameWant, FrameWants } from './frame-wants.js';
 import { type DiskTally, LackingWalk } from './lacking.js';
@@ -23,11 +23,18 @@ export interface CopyByIdOptions {
   readonly relatives: readonly Relative[];
   readonly signal: AbortSignal | undefined;
   readonly onProgress: (bytes: number) => void;
+  /** The manifest, by what came of the disks. */
+  readonly draft: (disks: readonly CopiedDisk[]) => ManifestDraft;
 }
 
 export interface CopiedDisk extends DiskTally {
   newBytes: number;
   storedBytes: number;
+}
+
+/** As a manifest has them. */
+export function countsOf({ zeroBytes, unchangedBytes, newBytes, storedBytes }: CopiedDisk): CopiedDisk {
+  return { zeroBytes, unchangedBytes, newBytes, storedBytes: Math.round(storedBytes) };
 }
 
 export interface Copied {
@@ -41,7 +48,7 @@ export interface Copied {
  * Fills the vault, which was begun with the backup, and commits it.
  * @throws DamageError if a chunk cannot be had at the source. The vault is the caller's to abort then.
  */
-export async function copyById(backup: OpenBackup, vault: DatastoreVault, options: CopyByIdOptions): Promise<Copied> {
+export async function copyById(backup: OpenBackup, vault: Vault, options: CopyByIdOptions): Promise<Copied> {
   const copy = new CopyById(backup, vault, options);
   try {
     return await copy.run();
@@ -53,7 +60,7 @@ export async function copyById(backup: OpenBackup, vault: DatastoreVault, option
 
 class CopyById {
   readonly #backup: OpenBackup;
-  readonly #vault: DatastoreVault;
+  readonly #vault: Vault;
   readonly #options: CopyByIdOptions;
   readonly #reader: ChunkReader;
   readonly #wants = new FrameWants();
@@ -62,7 +69,7 @@ class CopyById {
   readonly #maps: FrameBuilder;
   readonly #disks: CopiedDisk[];
 
-  constructor(backup: OpenBackup, vault: DatastoreVault, options: CopyByIdOptions) {
+  constructor(backup: OpenBackup, vault: Vault, options: CopyByIdOptions) {
     this.#backup = backup;
     this.#vault = vault;
     this.#options = options;
@@ -99,7 +106,7 @@ class CopyById {
     await this.#data.finish();
     await this.#maps.finish();
     signal?.throwIfAborted();
-    const backup = await this.#vault.commit(this.#draft(manifest));
+    const backup = await this.#vault.commit(this.#options.draft(this.#disks));
     return { backup, disks: this.#disks, frames: this.#carrier.counts };
   }
 
@@ -136,18 +143,6 @@ class CopyById {
   async #takePage(bytes: Uint8Array, entry: ChunkEntry): Promise<void> {
     this.#vault.note(entry.id);
     await this.#maps.addCopy(bytes, entry);
-  }
-
-  /** As it was made; what concerns the datastore is the vault's. A dirty bitmap follows the backup that it began with. */
-  #draft(manifest: Manifest): Parameters<DatastoreVault['commit']>[0] {
-    return {
-      ...manifest,
-      disks: manifest.disks.map((disk, index) => {
-        const { zeroBytes, unchangedBytes, newBytes, storedBytes } = this.#disks[index]!;
-        const counts = { zeroBytes, unchangedBytes, newBytes, storedBytes: Math.round(storedBytes) };
-        return { ...disk, bitmapName: '', ...counts };
-      }),
-    };
   }
 }
 

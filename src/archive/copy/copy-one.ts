@@ -17,7 +17,8 @@ import { copyBackup, createReader, describeAgain } from '../copy-backup.js';
 import { type DatastoreVault, openDatastoreVault, type Relative } from '../datastore-vault.js';
 import { backupIdentity, isSameBackup } from '../identity.js';
 import { type OpenBackup, openBackupAt } from '../open-backup.js';
-import { copyById } from './copy-by-id.js';
+import type { ManifestDraft } from '../vault.js';
+import { type CopiedDisk, copyById, countsOf } from './copy-by-id.js';
 import { otherBackup, type PlannedCopy } from './copy-plan.js';
 import type { CopiedBackup, Copier, CopyOptions } from './copy-stores.js';
 import { inspectPack } from './inspect-pack.js';
@@ -66,7 +67,10 @@ export class CopyOne implements Copier {
   async #byId(ref: BackupRef, backup: OpenBackup, vault: DatastoreVault) {
     const { machine, destination, signal, onProgress, log } = this.#options;
     const relatives = await relativesOf(destination, ref, vault, describeCopy(backup));
-    const { disks, frames } = await copyById(backup, vault, { machine, relatives, signal, onProgress });
+    const { disks, frames } = await copyById(backup, vault, {
+      ...{ machine, relatives, signal, onProgress },
+      draft: (disks) => draftCopy(backup.manifest, disks),
+    });
     log.debug(`${backup.name}: ${frames.whole} frames as they were, parts of ${frames.parts}`);
     return sums(disks);
   }
@@ -105,6 +109,14 @@ export class CopyOne implements Copier {
       await writeSidecar(destination, session, ref, sidecar, destination.superblock.hash);
     });
   }
+}
+
+/** As it was made; what concerns the datastore is the vault's. A dirty bitmap follows the backup that it began with. */
+function draftCopy(manifest: Manifest, copied: readonly CopiedDisk[]): ManifestDraft {
+  return {
+    ...manifest,
+    disks: manifest.disks.map((disk, index) => ({ ...disk, bitmapName: '', ...countsOf(copied[index]!) })),
+  };
 }
 
 /** The manifest as it was made; what concerns the datastore is the datastore's own. */

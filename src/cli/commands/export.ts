@@ -2,13 +2,15 @@
 // vmar export
 
 import { DEFAULT_CLUSTER_BYTES } from '../../../formats/vmar/limits.js';
+import { openArchiveVault } from '../../archive/archive-vault.js';
 import { beside } from '../../archive/beside.js';
 import { copyBackup, createReader, describeAgain } from '../../archive/copy-backup.js';
+import { exportArchive } from '../../archive/export-archive.js';
 import { backupIdentity } from '../../archive/identity.js';
 import { createMachine, type Machine } from '../../archive/machine.js';
 import { EXIT, type ExitStatus, UsageError } from '../../base/errors.js';
 import type { DumpResult } from '../../plugin-api.js';
-import { openArchiveSink } from '../archive-sink-of.js';
+import { archiveTarget, openArchiveSink } from '../archive-sink-of.js';
 import type { Context } from '../context.js';
 import { type Companionship, companionsOf } from '../export-companions.js';
 import { archivePath, type ExportFlags, type ExportWish, parseExport } from '../export-wish.js';
@@ -36,6 +38,9 @@ export async function run(context: Context, name: string, flags: ExportFlags): P
   });
 }
 
+/** Of what is compressed anew. */
+const DEFAULT_LEVEL = 1;
+
 interface Exported extends DumpResult {
   /** Files that were written beside the archive. */
   readonly beside: readonly string[];
@@ -47,17 +52,53 @@ async function exportBackup(
   wish: ExportWish,
   signal: AbortSignal,
 ): Promise<Exported> {
-  const { manifest } = backup;
-  const { format, level, workers } = wish;
   const progress = new Progress(context.output, 'exporting');
+  try {
+    const isCarried = wish.format === 'vmar' && wish.level === undefined && isOfOneSize(backup);
+    if (isCarried) return await exportFrames(backup, wish, progress, signal);
+    return await exportDisks(context, backup, wish, progress, signal);
+  } finally {
+    progress.end();
+  }
+}
+
+/** Into an archive of ours, by what is stored of it. */
+async function exportFrames(
+  backup: OpenBackup,
+  wish: ExportWish,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Exported> {
+  const { manifest } = backup;
+  const machine = machineFor(backup, wish);
+  try {
+    const { hash, mapFanout: fanout, guestId, timeSeconds } = manifest;
+    const target = archiveTarget(archivePath(wish, guestId, timeSeconds));
+    const vault = await openArchiveVault(target, { hash, fanout, clusterSizeBytes: clusterSizeOf(backup) });
+    progress.addTotal(manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0));
+    const onProgress = (bytes: number) => progress.add(bytes);
+    return { ...(await exportArchive(backup, vault, { machine, signal, onProgress })), beside: [] };
+  } finally {
+    await machine.close();
+  }
+}
+
+/** By reading its disks. */
+async function exportDisks(
+  context: Context,
+  backup: OpenBackup,
+  wish: ExportWish,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Exported> {
+  const { manifest } = backup;
+  const { format, workers } = wish;
   const reader = createReader(backup, workers);
   reader.warmUp();
   let machine: Machine | undefined;
   const makeMachine = () => {
-    const clusterSizeBytes = manifest.disks[0]?.clusterSizeBytes ?? DEFAULT_CLUSTER_BYTES;
-    const count = workers === undefined ? {} : { workers };
-    machine = createMachine({ hash: manifest.hash, clusterSizeBytes, level, ...count });
-    return { machine, clusterSizeBytes };
+    machine = machineFor(backup, wish);
+    return { machine, clusterSizeBytes: clusterSizeOf(backup) };
   };
   try {
     const path = archivePath(wish, manifest.guestId, manifest.timeSeconds);
@@ -81,10 +122,24 @@ async function exportBackup(
       throw error;
     }
   } finally {
-    progress.end();
     await reader.close();
     await machine?.close();
   }
+}
+
+function clusterSizeOf({ manifest }: OpenBackup): number {
+  return manifest.disks[0]?.clusterSizeBytes ?? DEFAULT_CLUSTER_BYTES;
+}
+
+/** A container has clusters of one size. */
+function isOfOneSize(backup: OpenBackup): boolean {
+  return backup.manifest.disks.every(({ clusterSizeBytes }) => clusterSizeBytes === clusterSizeOf(backup));
+}
+
+function machineFor(backup: OpenBackup, { level = DEFAULT_LEVEL, workers }: ExportWish): Machine {
+  const { hash } = backup.manifest;
+  const count = workers === undefined ? {} : { workers };
+  return createMachine({ hash, clusterSizeBytes: clusterSizeOf(backup), level, ...count });
 }
 
 function companionsFor(backup: OpenBackup, { place }: ExportWish, path: string | undefined): Companionship {
