@@ -83,6 +83,12 @@ describe('what lies beside a file of vzdump', () => {
     expect(status).toBe(0);
     expect(stderr).toContain('no room for the notes and log and mark of protection');
     expect(existsSync(bench.path('single.vma.notes'))).toBe(false);
+    const vmar = await bench.run(['export', '107', '--output', 'told.vmar']);
+    expect(vmar.stderr).toContain(
+      'no room for the notes and mark of protection of the backup; --format tar keeps them',
+    );
+    const tar = await bench.run(['export', '107', '--output', 'told.tar']);
+    expect(tar.stderr).not.toContain('no room');
   });
 
   it('may be notes that are no UTF-8, as long as nobody changes them', async () => {

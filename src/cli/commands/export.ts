@@ -55,6 +55,7 @@ async function exportBackup(
   const progress = new Progress(context.output, 'exporting');
   try {
     const isCarried = wish.format === 'vmar' && wish.level === undefined && isOfOneSize(backup);
+    if (wish.format === 'vmar') tellLostWithVmar(context, backup);
     if (isCarried) return await exportFrames(backup, wish, progress, signal);
     return await exportDisks(context, backup, wish, progress, signal);
   } finally {
@@ -151,6 +152,18 @@ function tellLeftOut({ log }: Context, companions: Companionship | undefined): v
   if (companions === undefined || companions.leftOut.length === 0) return;
   const what = companions.leftOut.join(' and ');
   log.info(`a .vma file has no room for the ${what} of the backup; with a directory as --output they go beside it`);
+}
+
+/** They lie beside a manifest, and are none of it. */
+function tellLostWithVmar({ log }: Context, backup: OpenBackup): void {
+  const { labels = new Map(), notes = '', isProtected = false } = beside(backup);
+  const lost = [
+    ...(labels.size === 0 ? [] : ['labels']),
+    ...(notes === '' ? [] : ['notes']),
+    ...(isProtected ? ['mark of protection'] : []),
+  ];
+  if (lost.length === 0) return;
+  log.info(`a .vmar file has no room for the ${lost.join(' and ')} of the backup; --format tar keeps them`);
 }
 
 function tell(
