@@ -110,19 +110,21 @@ subtest 'nights, full and incremental' => sub {
     is_deeply($restored->{disks}, { 'drive-scsi0' => { size => $SIZE } }, 'and the size');
 
     $guest->write([7 * $CLUSTER + 512, 512, 4], [50 * $CLUSTER - 4096, 8192, 5], [$SIZE - 1024, 512, 6]);
-    push @nights, night(meanwhile => sub { $guest->write([8 * $CLUSTER, 512, 7]) });
+    push @nights, night(log_first => 1, meanwhile => sub { $guest->write([8 * $CLUSTER, 512, 7]) });
     is($nights[1]->{error}, '', 'the second came off') or diag $host->log_text;
     is($nights[1]->{asked}, 'use', 'by the bitmap');
     like(last_call('backup'), qr{:reuse --parent pve/vm/100/}, 'which follows the first');
     like($host->log_text, qr/drive-scsi0: incremental, 0\.\d MiB of 10\.0 MiB read/, 'and read little');
     is(restored_as($nights[1], 'it reads back')->{firewall}, undef, 'and had no firewall');
     restored_as($nights[0], 'as the first does still');
+    is(slurp($plugin->log_path($scfg, name_of($_->{volid}))), "INFO: the log\n", 'the log lies beside each') for @nights;
 };
 
 subtest 'a night that fails after its backup was made' => sub {
     $guest->write([70 * $CLUSTER, 512, 8]);
-    my $failed = night(spoil => 1);
+    my $failed = night(spoil => 1, log_first => 1);
     is($failed->{error}, "the host failed\n", 'fails');
+    ok(!-e $plugin->log_path($scfg, name_of($failed->{volid})), 'leaves no log');
     is(scalar @{ volumes() }, 2, 'and is not kept');
     $guest->write([71 * $CLUSTER, 512, 8]);
     push @nights, night();
@@ -206,6 +208,8 @@ subtest 'two jobs in one second, and no export' => sub {
     ok(!eval { $provider->backup_vm(101, "name: x\n", { 'drive-scsi0' => $volume }, {}); 1 }, 'nothing there fails');
     like($@, qr/vmar backup: .*NBD server/, 'with a reason');
     $provider->backup_cleanup(101, 'qemu', 0, { error => $@ });
+    $provider->backup_handle_log_file(101, __FILE__);
+    is_deeply([glob "$dir/store/state/proxmox-logs/pve/vm/101/*"], [], 'has no log to lie beside anything');
     $provider->backup_cleanup(undef, undef, 0, {});
     $provider->job_cleanup;
     is(scalar @{ volumes() }, $before, 'and leaves nothing');

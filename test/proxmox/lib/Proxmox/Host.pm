@@ -21,7 +21,8 @@ sub provider {
 
 sub log_text { return join "\n", map { "$_->[0]: $_->[1]" } @{ $_[0]->{log} } }
 
-# One night. options: start, configs, firewall, limit, meanwhile (a sub), spoil (the job fails after the backup is made).
+# One night. options: start, configs, firewall, limit, meanwhile (a sub), spoil (the job fails after the backup is made),
+# log_first (the log is handed over before the backup is cleaned up, and not after it).
 sub vzdump {
     my ($self, $guest, %options) = @_;
     my $vmid = $options{vmid} // 100;
@@ -57,8 +58,9 @@ sub vzdump {
     my $log = File::Temp->new;
     print {$log} "INFO: the log\n";
     $log->flush;
-    $provider->backup_handle_log_file($vmid, $log->filename);
+    $provider->backup_handle_log_file($vmid, $log->filename) if $options{log_first};
     my $cleaned = $provider->backup_cleanup($vmid, 'qemu', $success, $success ? {} : { error => $result->{error} });
+    $provider->backup_handle_log_file($vmid, $log->filename) if !$options{log_first};
     $provider->job_cleanup;
     $result->{size} = $cleaned->{stats}->{'archive-size'};
     return $result;

@@ -52,6 +52,7 @@ sub job_cleanup { return }
 sub backup_init {
     my ($self, $vmid, $vmtype, $start_time) = @_;
     _refuse_containers($vmid, $vmtype);
+    delete $self->{kept};
     my %taken = map { $_->{archive} => 1 } $self->{plugin}->archives($self->{scfg}, $vmid);
     $start_time++ while $taken{ archive_name($vmid, $start_time) };
     $self->{job} = { vmid => $vmid, archive => archive_name($vmid, $start_time), stored => 0 };
@@ -186,11 +187,12 @@ sub _tell_disk {
 
 sub _mebibytes { return sprintf('%.1f MiB', $_[0] / 2**20) }
 
+# Before backup_cleanup, or after it, when the log has the archive's size as well.
 sub backup_handle_log_file {
     my ($self, $vmid, $filename) = @_;
     # Without a backup there is nothing that it could lie beside; Proxmox keeps the task's log itself.
-    my $job = $self->{job};
-    return if !$job || !defined $job->{backup};
+    my ($job) = grep { $_ && defined $_->{backup} && $_->{vmid} == $vmid } $self->{job}, $self->{kept};
+    return if !$job;
     my $path = $self->{plugin}->log_path($self->{scfg}, $job->{archive});
     my ($directory) = $path =~ m{\A(.*)/};
     File::Path::make_path($directory, { mode => 0700 });
@@ -209,17 +211,21 @@ sub backup_cleanup {
         } else {
             $record->forget;
         }
+        $self->{kept} = $job;
     } elsif (defined $job->{backup}) {
-        $self->_take_back($job->{backup});
+        $self->_take_back($job);
     }
     return { stats => { 'archive-size' => $job->{stored} // 0 } };
 }
 
 # The bitmaps go on from the backup before: so that must be the latest again.
 sub _take_back {
-    my ($self, $backup) = @_;
-    return if eval { $self->{vmar}->json(['forget', $backup]); 1 };
-    $self->{log}->('warn', "the failed backup $backup is left, and the next one will be full: $@");
+    my ($self, $job) = @_;
+    if (eval { $self->{vmar}->json(['forget', $job->{backup}]); 1 }) {
+        unlink $self->{plugin}->log_path($self->{scfg}, $job->{archive});
+        return;
+    }
+    $self->{log}->('warn', "the failed backup $job->{backup} is left, and the next one will be full: $@");
     return;
 }
 
@@ -239,7 +245,7 @@ sub archive_get_guest_config {
 
 sub archive_get_firewall_config {
     my ($self, $volname) = @_;
-    return $self->_config($volname, FIREWALL_CONFIG);
+    return scalar $self->_config($volname, FIREWALL_CONFIG);
 }
 
 sub _config {
