@@ -7,6 +7,7 @@ import { FailedError, VmarError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import { openFileDevice } from '../../block/file-device.js';
 import { NbdServer } from '../../nbd/server/nbd-server.js';
+import { inTime } from '../../qmp/qmp-client.js';
 import { StatePath } from '../state-place.js';
 import { clearUp, isMoved, letRun } from './clear-up.js';
 import { lookAtGuest } from './guest-view.js';
@@ -29,6 +30,9 @@ export interface FinishOptions {
   readonly signal: AbortSignal;
 }
 
+/** A QEMU that waits for the dead export answers nothing until there is one again: the guest must not wait for that. */
+const ASK_MILLIS = 5000;
+
 /** Which of them the guest uses by itself. None where the guest cannot be asked. Changes nothing. */
 export async function findMoved(
   host: SwitchHost,
@@ -38,7 +42,9 @@ export async function findMoved(
   try {
     const monitor = await host.openMonitor(signal);
     try {
-      const view = await lookAtGuest(monitor);
+      const view = await inTime(lookAtGuest(monitor), ASK_MILLIS, signal, () => {
+        return new FailedError('qmp-timeout', `QEMU did not answer within ${ASK_MILLIS} ms`, { object: monitor.name });
+      });
       const moved: BegunDisk[] = [];
       for (const disk of disks) if (await isMoved(view, disk.targetPath)) moved.push(disk);
       // That a guest uses a target says of a restore only where one was made there.
