@@ -108,8 +108,9 @@ describe('names of backups', () => {
   it.each(['100', '100/latest', 'vm/100/2026', 'a.vmarx', '.x'])('%s is in the datastore', (text) =>
     expect(isArchiveName(text)).toBe(false),
   );
-  it.each(['x.vma', '/x/y.vma.zst', './x.vma.gz', 'x.vma.lzo'])('%s is to be imported', (text) =>
-    expect(() => isArchiveName(text)).toThrow(/front to back/),
+  it.each(['x.vma', '/x/y.vma.zst', './x.vma.gz', 'x.vma.lzo', './x.tar', '/x.tar.zst'])(
+    '%s is to be imported',
+    (text) => expect(() => isArchiveName(text)).toThrow(/front to back/),
   );
 });
 
