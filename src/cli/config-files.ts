@@ -2,6 +2,7 @@
 // A guest's configuration files: read for a backup, written by a restore.
 
 import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
 import { link, lstat, open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isConfigName } from '../../formats/vmar/names.js';
@@ -37,7 +38,8 @@ function configName(path: string): string {
 
 async function readConfig(path: string): Promise<Uint8Array> {
   try {
-    const file = await open(path, 'r');
+    // Without O_NONBLOCK a FIFO would wait here for a writer.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       return await readWhole(file, path);
     } finally {

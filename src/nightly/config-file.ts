@@ -53,7 +53,9 @@ export function readConfig(file: string): NightlyConfig {
 
 function readText(file: string): string {
   try {
-    const { size } = statSync(file);
+    const stats = statSync(file);
+    if (!stats.isFile() && !stats.isFIFO()) throw new FailedError('bad-config', 'this is not a file', { object: file });
+    const { size } = stats;
     if (size > MOST_CONFIG_BYTES) {
       throw new FailedError('bad-config', 'this is too large for a configuration', {
         object: file,

@@ -65,3 +65,25 @@ describe.each(Object.keys(MAKERS))('%s', (kind) => {
     expect(damage).toMatchObject([{ file: path, offset: 0 }]);
   });
 });
+
+describe('a FIFO that nobody writes to', () => {
+  const fifo = bench.path('fifo');
+
+  beforeAll(() => void execFileSync('mkfifo', [fifo]));
+
+  it('is no configuration file', async () => {
+    const ran = await runJudged(bench, ['--json', 'backup', '100', '--disk', 'd=a.raw', '--config', fifo]);
+    expect(ran).toMatchObject({ status: 1, faults: [] });
+    expect(ran.json().error).toMatchObject({ code: 'not-a-file', object: fifo });
+  });
+
+  it('is no notes of an archive, which is imported all the same', async () => {
+    const name = bench.path('vzdump-qemu-107-2026_11_21-02_00_00');
+    await bench.json(['backup', '107', '--disk', 'd=a.raw', '--output', `${name}.vma`]);
+    symlinkSync(fifo, `${name}.vma.notes`);
+    symlinkSync('/dev/zero', `${name}.log`);
+    const { status, faults, stderr } = await runJudged(bench, ['import', `${name}.vma`]);
+    expect({ status, faults }).toEqual({ status: 0, faults: [] });
+    expect(stderr.match(/(notes|log) is not kept: it is not a file/g)).toHaveLength(2);
+  });
+});

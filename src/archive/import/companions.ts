@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What lies beside an archive of vzdump: notes, the log of its making, and the mark that protects it.
 
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { isConfigName } from '../../../formats/vmar/names.js';
@@ -63,11 +64,12 @@ export function keptNotes(configs: Configs, notes: string): { notes: Uint8Array 
 
 async function readIfThere(path: string, log: Log): Promise<Uint8Array | undefined> {
   try {
-    const file = await open(path, 'r');
+    // Without O_NONBLOCK a FIFO would wait here for a writer.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
-      const { size } = await file.stat();
-      if (size <= MOST_BYTES) return await file.readFile();
-      log.warn(`${path} is not kept: it is larger than ${MOST_BYTES} bytes`);
+      const stats = await file.stat();
+      if (stats.isFile() && stats.size <= MOST_BYTES) return await file.readFile();
+      log.warn(`${path} is not kept: it is ${stats.isFile() ? `larger than ${MOST_BYTES} bytes` : 'not a file'}`);
       return undefined;
     } finally {
       await file.close();
