@@ -26,6 +26,9 @@ export class Output {
   #verbose = false;
   #failed = false;
   #hasDocument = false;
+  /** Whether errors of standard output, and of standard error, are listened to. */
+  #isOutputHeard = false;
+  #isErrorHeard = false;
   /** Set while there is one. */
   live: LiveLine | undefined;
 
@@ -89,8 +92,9 @@ export class Output {
 
   error(text: string): void {
     const { stderr } = this.#process;
-    // Nobody to tell: no reason to end a backup that runs.
-    if (stderr.listenerCount('error') === 0) stderr.on('error', () => undefined);
+    // Nobody to tell: no reason to end a backup that runs. Listeners of others do not count: those of worker threads go away.
+    if (!this.#isErrorHeard) stderr.on('error', () => undefined);
+    this.#isErrorHeard = true;
     this.live?.before();
     stderr.write(`${text}\n`);
     this.live?.after();
@@ -113,7 +117,8 @@ export class Output {
 
   #put(content: string | Uint8Array): void {
     const { stdout } = this.#process;
-    if (stdout.listenerCount('error') === 0) stdout.on('error', (error) => this.#onError(error));
+    if (!this.#isOutputHeard) stdout.on('error', (error) => this.#onError(error));
+    this.#isOutputHeard = true;
     // Both may be the same terminal: what was written over the bar's line would go with the bar.
     this.live?.before();
     stdout.write(content);
