@@ -3,6 +3,7 @@
 
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import { ENDS_WITH_INPUT } from '../nightly/ends-with-input.js';
 
 export interface Environment {
   readonly datastoreDirectory: string | undefined;
@@ -12,6 +13,8 @@ export interface Environment {
   readonly cacheDirectory: string;
   /** For sockets and whatever else does not outlive the program. */
   readonly temporaryDirectory: string;
+  /** Started by a job, whose end is that of standard input. */
+  readonly endsWithInput: boolean;
 }
 
 type Variables = Readonly<Record<string, string | undefined>>;
@@ -22,6 +25,7 @@ export function readEnvironment(variables: Variables): Environment {
     configFile: given(variables.VMAR_CONFIG),
     cacheDirectory: cacheDirectory(variables),
     temporaryDirectory: given(variables.TMPDIR) ?? '/tmp',
+    endsWithInput: variables[ENDS_WITH_INPUT] === '1',
   };
 }
 

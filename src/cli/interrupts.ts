@@ -12,6 +12,8 @@ export class Interrupts {
   readonly #end: () => never;
   #cancel: (() => void) | undefined;
   #interrupted = false;
+  /** The end of standard input, too, cancels what can be cancelled. */
+  endsWithInput = false;
 
   /** @param end says that the program was interrupted, and ends it at once */
   constructor(process: NodeJS.Process, output: Output, program: string, end: () => never) {
@@ -31,10 +33,12 @@ export class Interrupts {
    */
   async during<Result>(cancel: () => void, work: () => Promise<Result>): Promise<Result> {
     this.#cancel = cancel;
+    const ignoreInput = this.endsWithInput ? this.atInputEnd(() => this.#onOrphaned()) : undefined;
     try {
       return await work();
     } finally {
       this.#cancel = undefined;
+      ignoreInput?.();
     }
   }
 
@@ -52,6 +56,11 @@ export class Interrupts {
       stdin.on('error', () => {});
       stdin.destroy();
     };
+  }
+
+  /** What is under way already is left to itself. */
+  #onOrphaned(): void {
+    if (!this.#interrupted && this.#cancel !== undefined) this.#onSignal();
   }
 
   #onSignal(): void {

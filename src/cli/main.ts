@@ -62,6 +62,7 @@ class Run {
     const command = await load();
     const environment = readEnvironment(process.env);
     const [output, interrupts] = [this.#output, this.#interrupts];
+    interrupts.endsWithInput = environment.endsWithInput;
     const context = createContext({ command: this.#command, globals, environment, output, interrupts });
     this.#status = await command.run(context, args, flags);
   }

@@ -3,6 +3,7 @@
 // or a lack of memory of one harms no other, and so that what one leaks is gone with it. It costs some 0.2 seconds a guest.
 
 import { EXIT } from '../base/errors.js';
+import { ENDS_WITH_INPUT } from './ends-with-input.js';
 import { type Environment, runProgram } from './program.js';
 
 /** How to run vmar. */
@@ -44,7 +45,8 @@ export async function runChild(call: ChildCall): Promise<ChildResult> {
   const { program, datastore, words, timeoutMillis, signal, onLine } = call;
   const end = await runProgram({
     words: [...program.words, '--datastore', datastore, '--json', ...words],
-    env: program.env,
+    env: { ...program.env, [ENDS_WITH_INPUT]: '1' },
+    keepsInputOpen: true,
     ...{ signal, onLine, killsGroup: false, mostOutputBytes: MOST_DOCUMENT_BYTES },
     ...(timeoutMillis === undefined ? {} : { timeoutMillis }),
   });

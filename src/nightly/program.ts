@@ -14,6 +14,8 @@ export interface ProgramRun {
   readonly env: Environment;
   /** What it reads on standard input; nothing by default. */
   readonly input?: string;
+  /** Its standard input ends when it has ended, or when we are no more. */
+  readonly keepsInputOpen?: boolean;
   readonly timeoutMillis?: number;
   /** Told to end (SIGTERM) when this aborts; what it does then is waited for. */
   readonly signal?: AbortSignal;
@@ -76,7 +78,7 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
     const { stdin, stdout, stderr } = child;
     // A program need not read what it is given.
     stdin?.on('error', () => undefined);
-    stdin?.end(run.input ?? '');
+    if (run.keepsInputOpen !== true) stdin?.end(run.input ?? '');
     readLines(stderr, onLine);
     if (run.mostOutputBytes === undefined) readLines(stdout, onLine);
     else {
@@ -87,6 +89,7 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
     }
     child.once('error', (error) => ended({ status: undefined, signal: undefined, problem: textOf(error) }));
     child.once('exit', () => {
+      stdin?.destroy();
       setTimeout(() => {
         stdout?.destroy();
         stderr?.destroy();

@@ -238,6 +238,22 @@ describe('an interrupted run', () => {
   });
 });
 
+it('a runner that is killed takes its backups along, in order, and the next run goes well', async () => {
+  const night = new Nights();
+  await night.init();
+  const guest = `100: {disks: {a: ${night.image('a', 64)}}`;
+  night.configure(`${guest}, bandwidth: 64KiB}`, 'nightly: {guests: all, datastore: main}');
+  const { child, finished } = night.start();
+  await until(() => readdirSync(night.bench.path('store', 'tmp')).length > 0, 'the backup');
+  child.kill('SIGKILL');
+  await finished;
+  // What is cut off in the middle would be there until the next gc.
+  await until(() => night.leftovers().length === 0, 'the end of the backup');
+  expect(await night.backups()).toEqual([]);
+  night.configure(`${guest}}`, 'nightly: {guests: all, datastore: main}');
+  expect((await night.run()).report).toMatchObject({ outcome: 'ok', guests: [{ guest: '100', attempts: 1 }] });
+});
+
 it('a backup that takes too long is told to end, and the others go on', async () => {
   const night = new Nights();
   await night.init();
