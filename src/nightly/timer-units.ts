@@ -7,7 +7,9 @@
 // - Devices are not restricted: disks are devices. Neither is the network: disks and webhooks may be on it.
 // - Hooks, notifications by a command and by mail may do anything, mounting or setgid postdrop: jobs that have them are not
 //   confined; only their weight and memory are. Nor are drills, which boot guests.
-// - KillMode=mixed: what the job has started is told to end by the job, in order, and only once.
+// - KillMode=process: what the job has started is told to end by the job, in order, and only once. If the job itself is
+//   killed, its backups see that and end in order. With "mixed", systemd would kill all that is left as soon as the job has
+//   ended, however it ended: the guardian that must continue and thaw a guest, and what hooks mounted by FUSE.
 // - OOMPolicy=continue: what runs out of memory for one guest does not end the others.
 
 import { dirname } from 'node:path';
@@ -114,7 +116,7 @@ function serviceOf(config: NightlyConfig, job: JobConfig, settings: TimerSetting
       ...(isDefaultCache
         ? ['CacheDirectory=vmar', 'CacheDirectoryMode=0700']
         : [`Environment=${unitWord(`VMAR_CACHE_DIR=${settings.cacheDirectory}`)}`]),
-      'KillMode=mixed',
+      'KillMode=process',
       'TimeoutStopSec=5min',
       'OOMPolicy=continue',
       'Nice=10',

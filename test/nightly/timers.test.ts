@@ -88,6 +88,8 @@ describe('units', () => {
       /PrivateTmp|PrivateDevices|DeviceAllow|ProtectClock|MemoryDenyWriteExecute|PrivateNetwork/,
     );
     expect(service).toContain('\nMemoryMax=4294967296\n');
+    // Any other kills the guardian of a guest together with the job.
+    expect(service).toContain('\nKillMode=process\n');
     expect(unit('vmar-job-tidy.up.service')).toContain('\nMemoryMax=50%\n');
   });
 
