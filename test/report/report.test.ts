@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The report as people see it, in a real browser. VMAR_REPORT_SHOTS=DIR keeps the stores, the pages and pictures of them.
 
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { copyFileSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Bench } from '../cli/bench.js';
@@ -75,6 +77,13 @@ describe('the page', () => {
     writeFileSync(bench.path('old.html'), 'old');
     expect((await bench.run(['report', '--html', 'old.html', '--days', '7'], { env })).text).toBe('wrote old.html\n');
     expect(readFileSync(bench.path('old.html'), 'utf8')).toContain('There are no backups');
+    // A pipe or a device stays what it is: `--html /dev/null` once made a file of that.
+    spawnSync('mkfifo', [bench.path('pipe')]);
+    const reader = spawn('cat', [bench.path('pipe')], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const seen = text(reader.stdout);
+    expect((await bench.run(['report', '--html', 'pipe'], { env })).status).toBe(0);
+    expect(await seen).toContain('There are no backups');
+    expect(lstatSync(bench.path('pipe')).isFIFO()).toBe(true);
     expect(await bench.error(['report'], { env })).toMatchObject({ exit: 2 });
     expect(await bench.error(['report', '--html', 'a.html', '--days', '0'], { env })).toMatchObject({ exit: 2 });
     expect(await bench.error(['report', '--html', 'no/a.html'], { env })).toMatchObject({ exit: 1, code: 'missing' });
