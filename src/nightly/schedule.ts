@@ -54,7 +54,7 @@ const LAST_YEAR = 2199;
 /**
  * The first time after `afterMillis` (milliseconds since 1970) that the event names, in the time zone of this host;
  * Infinity if there is none before the year 2200. A time that a change of the clocks leaves out is none; one that it
- * brings twice is once.
+ * brings twice is the first of them, or where that is over the second.
  */
 export function nextRun(schedule: Schedule, afterMillis: number): number {
   const start = new Date(afterMillis);
@@ -89,12 +89,14 @@ function daysLeftInYear(day: Date): number {
 function firstTime(schedule: Schedule, day: Date, afterMillis: number): number | undefined {
   const at = (hour: number, minute: number, second: number): Date =>
     new Date(day.getFullYear(), day.getMonth(), day.getDate(), hour, minute, second);
+  const shift = secondTimeMillis(afterMillis);
   for (const hour of valuesOf(schedule.hour, 24)) {
-    if (at(hour, 59, 59).getTime() <= afterMillis) continue;
+    if (at(hour, 59, 59).getTime() + shift <= afterMillis) continue;
     for (const minute of valuesOf(schedule.minute, 60)) {
-      if (at(hour, minute, 59).getTime() <= afterMillis) continue;
+      if (at(hour, minute, 59).getTime() + shift <= afterMillis) continue;
       for (const second of valuesOf(schedule.second, 60)) {
-        const time = at(hour, minute, second);
+        const first = at(hour, minute, second).getTime();
+        const time = new Date(first > afterMillis ? first : first + shift);
         if (time.getTime() > afterMillis && time.getHours() === hour && time.getMinutes() === minute) {
           return time.getTime();
         }
@@ -102,6 +104,13 @@ function firstTime(schedule: Schedule, day: Date, afterMillis: number): number |
     }
   }
   return undefined;
+}
+
+/** How long ago the clocks showed the same before, where they show it for the second time; else 0. */
+function secondTimeMillis(millis: number): number {
+  const at = new Date(millis);
+  const [hour, minute, second, milli] = [at.getHours(), at.getMinutes(), at.getSeconds(), at.getMilliseconds()];
+  return millis - new Date(at.getFullYear(), at.getMonth(), at.getDate(), hour, minute, second, milli).getTime();
 }
 
 function has(values: FieldValues, value: number): boolean {

@@ -59,6 +59,16 @@ describe('a calendar event', () => {
 
   it('is once where the clocks go back, and left out where they jump over it', () => {
     expect(runs('02:30', '2026-10-24 12:00', 2)).toEqual(['2026-10-25 02:30:00', '2026-10-26 02:30:00']);
+    // Asked in the hour that comes for the second time, as systemd after a restart: what is left of it counts.
+    expect(nextRun(parseSchedule('02:30'), Date.parse('2026-10-25T01:10:00Z'))).toBe(
+      Date.parse('2026-10-25T01:30:00Z'),
+    );
+    expect(nextRun(parseSchedule('*:0/40'), Date.parse('2026-10-25T01:45:00Z'))).toBe(
+      Date.parse('2026-10-25T02:00:00Z'),
+    );
+    expect(nextRun(parseSchedule('*:0/40'), Date.parse('2026-10-25T00:45:00Z'))).toBe(
+      Date.parse('2026-10-25T02:00:00Z'),
+    );
     expect(runs('02:30', '2026-03-28 12:00', 1)).toEqual(['2026-03-30 02:30:00']);
     expect(runs('hourly', '2026-03-29 01:00', 1)).toEqual(['2026-03-29 03:00:00']);
   });
@@ -100,6 +110,9 @@ describe.skipIf(!systemd)('systemd', () => {
     // Just before the clocks change, to and fro.
     '2026-03-28T13:00:00Z',
     '2026-10-24T13:00:00Z',
+    // Amid the hour that comes twice, each time.
+    '2026-10-25T00:17:23Z',
+    '2026-10-25T01:17:23Z',
   ])('names the same times after %s', (base) => {
     const seed = Number(process.env.VMAR_TEST_SEED ?? Date.now() % 1e6);
     const random = seededRandom(seed);
