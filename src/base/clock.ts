@@ -14,7 +14,7 @@ export interface Clock {
 }
 
 /** Timers of Node fire at once for longer delays. */
-const LONGEST_DELAY_MILLIS = 2 ** 31 - 1;
+export const LONGEST_DELAY_MILLIS = 2 ** 31 - 1;
 
 export const REAL_CLOCK: Clock = {
   nowMillis: () => Date.now(),

@@ -7,6 +7,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
+import { LONGEST_DELAY_MILLIS } from '../base/clock.js';
 import { OutputLines } from './output-lines.js';
 
 export interface ProgramRun {
@@ -136,7 +137,7 @@ class Stopping {
   }
 
   #after(millis: number, action: () => void): void {
-    this.#timers.push(setTimeout(action, Math.min(millis, 2 ** 31 - 1)));
+    this.#timers.push(setTimeout(action, Math.min(millis, LONGEST_DELAY_MILLIS)));
   }
 
   #tell(isTimeout: boolean): void {

@@ -3,6 +3,7 @@
 
 import { type ClientRequest, request as requestPlain } from 'node:http';
 import { request as requestSecure } from 'node:https';
+import { LONGEST_DELAY_MILLIS } from '../base/clock.js';
 import type { WebhookConfig } from './config.js';
 
 /**
@@ -21,7 +22,7 @@ export function postJson(
       resolve(request);
       return;
     }
-    const timer = setTimeout(() => finish(problem), timeoutMillis);
+    const timer = setTimeout(() => finish(problem), Math.min(timeoutMillis, LONGEST_DELAY_MILLIS));
     const finish = (outcome: string | undefined): void => {
       clearTimeout(timer);
       resolve(outcome);

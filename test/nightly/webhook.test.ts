@@ -69,6 +69,11 @@ it('no answer, half of one, one that is not HTTP, and nobody there are said', as
   expect(await post('http://127.0.0.1:1/')).toContain('ECONNREFUSED');
 });
 
+it('a time-out of a month is not over at once', async () => {
+  const url = await serving((_, response) => void setTimeout(() => response.writeHead(204).end(), 50));
+  expect(await post(url, 31 * 86_400_000)).toBeUndefined();
+});
+
 it('what no request can be made of is said', async () => {
   expect(await post('http://127.0.0.1:1/', LONG_MILLIS, [['a b', 'c']])).toContain('a b');
 });

@@ -5,6 +5,7 @@
 
 import { access, constants } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { LONGEST_DELAY_MILLIS } from '../../base/clock.js';
 import { FailedError } from '../../base/errors.js';
 import { NbdServer } from '../../nbd/server/nbd-server.js';
 import { ConsoleText } from './console-text.js';
@@ -97,7 +98,8 @@ async function watch(
     if (text.found !== undefined) tellFound();
   });
   const over = new AbortController();
-  const late = delay(wish.timeoutSeconds * 1000, undefined, { signal: over.signal }).catch(() => undefined);
+  const lateMillis = Math.min(wish.timeoutSeconds * 1000, LONGEST_DELAY_MILLIS);
+  const late = delay(lateMillis, undefined, { signal: over.signal }).catch(() => undefined);
   const stop = (): void => over.abort();
   signal.addEventListener('abort', stop, { once: true });
   try {
