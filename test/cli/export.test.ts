@@ -100,6 +100,21 @@ describe('vmar export', () => {
     ]);
   });
 
+  it('to .vma tells what qmrestore would leave out', async () => {
+    const bare = await bench.run(['export', '100', '--output', 'bare.vma']);
+    expect(bare.stderr).toContain('qmrestore does not take it: the backup holds no qemu-server.conf');
+    const config = bench.path('qemu-server.conf');
+    const backedUp = ['backup', '101', '--disk', 'drive-scsi0=scsi1.raw', '--disk', 'drive-scsi1=scsi1.raw'];
+    const lines = ['name: web', '#qmdump#map:scsi0:drive-scsi0:local-lvm:raw:', '#qmdump#map:scsi1:drive-scsi1::raw:'];
+    for (const count of [2, 3]) {
+      writeFileSync(config, `${lines.slice(0, count).join('\n')}\n`);
+      await bench.json([...backedUp, '--config', config]);
+      const { stderr } = await bench.run(['export', '101', '--output', `mapped-${count}.vma`]);
+      if (count === 2) expect(stderr).toContain('qmrestore leaves out drive-scsi1: ');
+      else expect(stderr).not.toContain('qmrestore');
+    }
+  });
+
   it('writes over nothing, and leaves nothing of what failed', async () => {
     writeFileSync(bench.path('mine.vma'), 'mine');
     for (const format of formats) {

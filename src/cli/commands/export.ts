@@ -18,6 +18,7 @@ import { humanDuration, humanRate, humanSize } from '../human.js';
 import { type OpenBackup, withBackups } from '../open-named-backup.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
+import { lackingForQmrestore } from '../qmrestore-needs.js';
 import { secondsSinceStart } from '../seconds.js';
 
 export type { ExportFlags } from '../export-wish.js';
@@ -117,6 +118,7 @@ async function exportDisks(
       });
       await companions?.files.publish();
       tellLeftOut(context, companions);
+      if (format === 'vma') tellForQmrestore(context, backup);
       return { ...result, beside: companions?.paths ?? [] };
     } catch (error) {
       await companions?.files.remove();
@@ -152,6 +154,11 @@ function tellLeftOut({ log }: Context, companions: Companionship | undefined): v
   if (companions === undefined || companions.leftOut.length === 0) return;
   const what = companions.leftOut.join(' and ');
   log.info(`a .vma file has no room for the ${what} of the backup; with a directory as --output they go beside it`);
+}
+
+function tellForQmrestore({ log }: Context, { manifest }: OpenBackup): void {
+  const lacking = lackingForQmrestore(manifest);
+  if (lacking !== undefined) log.info(lacking);
 }
 
 /** They lie beside a manifest, and are none of it. */
