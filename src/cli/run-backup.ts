@@ -2,6 +2,7 @@
 // A backup from beginning to end: where it goes, what it reads, the job between them, and what is told of it.
 
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { DEFAULT_CLUSTER_BYTES } from '../../formats/vmar/limits.js';
 import { ArchiveSink } from '../archive/archive-sink.js';
 import { openDatastoreVault } from '../archive/datastore-vault.js';
@@ -49,6 +50,8 @@ export async function runBackup(
   machine.executor.warmUp();
   try {
     const stop = new AbortController();
+    // Each disk listens; Node would take more than ten for a leak, and say so.
+    setMaxListeners(0, stop.signal);
     const atHand = { store, machine, clusterSizeBytes, guardian, signal: stop.signal };
     const work = async (): Promise<Backup> => {
       await checkBlobs(wish.blobs);

@@ -102,6 +102,17 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
     expect(told).toEqual([0, 2, 4].map((at) => pauses[at + 1]!.atMicros - pauses[at]!.atMicros));
   });
 
+  it('of more disks than ten without a warning of Node', async () => {
+    await machine.kill();
+    const disks = Array.from({ length: 12 }, (_, at) => [
+      ...['-blockdev', `driver=null-co,node-name=n${at},size=${MIB},read-zeroes=on`],
+      ...['-device', `scsi-hd,drive=n${at},id=many${at}`],
+    ]);
+    machine = await startMachine(bench.directory, ['-device', 'virtio-scsi-pci', ...disks.flat()]);
+    const { status, stderr } = await bench.run(['--json', ...words()]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+
   it('frozen by its agent', async () => {
     const agent = await fakeAgent(bench.path('agent'), 50);
     const { backup } = await bench.json(words('--agent', bench.path('agent')));
@@ -193,8 +204,9 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
       const { finished } = bench.start(['--json', ...words('--speed', '2MiB')]);
       await delay(millis);
       machine.child.kill('SIGKILL');
-      const { status, text } = await finished;
+      const { status, text, stderr } = await finished;
       expect(status).toBe(1);
+      expect(stderr).not.toContain('trying for 0 seconds');
       expect(JSON.parse(text).error.code).toMatch(/^(qmp|nbd|connection|read|guardian|snapshot)-/);
       expect(readdirSync(bench.path('fleece'))).toEqual([]);
       await machine.kill();

@@ -196,7 +196,8 @@ export class ConnectionPool implements ConnectionOwner {
     const { log, reconnectMillis } = this.#options;
     const { uri } = this.#address;
     const end = this.#clock.monotonicMillis() + reconnectMillis;
-    log.info(`${uri}: the connection was lost; trying for ${reconnectMillis / 1000} seconds to get it back`);
+    if (reconnectMillis > 0)
+      log.info(`${uri}: the connection was lost; trying for ${reconnectMillis / 1000} seconds to get it back`);
     let last: unknown;
     try {
       for (let delay = FIRST_DELAY_MILLIS; this.#connections.length === 0; delay *= 2) {
