@@ -8,7 +8,7 @@ import { randomInt } from 'node:crypto';
 import { FailedError } from '../base/errors.js';
 import { AnswerFault, count, type Decoder, type JsonRecord, maybe, record, text } from './decode.js';
 import { LineFault, parseLine } from './json-lines.js';
-import { LineSocket } from './line-socket.js';
+import { type ConnectOptions, LineSocket, type LineSocketEvents } from './line-socket.js';
 import { inTime } from './qmp-client.js';
 
 /** Marks, in both directions, where a new beginning is made: it occurs in no JSON. */
@@ -40,7 +40,7 @@ export class GuestAgent {
 
   /**
    * Connects, and finds out that the agent is there and listens to us.
-   * @throws FailedError 'agent-silent' if it does not answer in time, 'agent-lost', or as LineSocket.connect
+   * @throws FailedError 'agent-silent' if it does not answer in time, 'agent-lost', 'not-agent', or as LineSocket.connect
    */
   static async open(path: string, options: AgentOptions = {}): Promise<GuestAgent> {
     const agent = new GuestAgent(path);
@@ -49,7 +49,7 @@ export class GuestAgent {
       onLine: (line: Buffer) => agent.#onLine(line),
       onEnd: (why: string) => agent.#end(why),
     };
-    agent.#socket = await LineSocket.connect(path, events, { timeoutMillis, signal: options.signal });
+    agent.#socket = await connect(path, events, { timeoutMillis, signal: options.signal });
     try {
       await agent.#sync(timeoutMillis, options.signal);
       return agent;
@@ -131,6 +131,17 @@ export class GuestAgent {
   #end(why: string): void {
     this.#failure ??= lost(this.name, why);
     this.close();
+  }
+}
+
+/** A file or directory is told for what it is here: no agent, rather than no monitor. */
+async function connect(path: string, events: LineSocketEvents, options: ConnectOptions): Promise<LineSocket> {
+  try {
+    return await LineSocket.connect(path, events, options);
+  } catch (error) {
+    if (!(error instanceof FailedError && error.code === 'not-qmp')) throw error;
+    const message = `this is not the socket of a guest agent, but ${error.found}`;
+    throw new FailedError('not-agent', message, { object: path, cause: error });
   }
 }
 

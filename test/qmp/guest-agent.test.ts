@@ -43,6 +43,13 @@ describe('GuestAgent', () => {
     await expect(GuestAgent.open(path, { syncMillis: 50 })).rejects.toMatchObject({ code: 'agent-silent' });
   });
 
+  it('is not taken for a monitor where there is no socket at all', async () => {
+    await expect(GuestAgent.open(scratchDirectory())).rejects.toMatchObject({
+      code: 'not-agent',
+      message: 'this is not the socket of a guest agent, but a directory',
+    });
+  });
+
   it('gives up on a freeze, and thaws all the same', async () => {
     const fake = await agentAt((command) => (command === 'guest-fsfreeze-freeze' ? undefined : { return: 1 }));
     const agent = await GuestAgent.open(path);
