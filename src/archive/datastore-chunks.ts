@@ -38,13 +38,14 @@ export class DatastoreChunks implements SearchedSource {
   }
 
   /**
-   * Opens the index, brought up to date with the packs that are there. With a session, damage that is met on the way goes
-   * to the damage list; by whom it is met, `setReading` says.
+   * Opens the index, brought up to date with the packs that are there, or with those that are wanted: what lies elsewhere is
+   * found all the same, slowly. With a session, damage that is met on the way goes to the damage list; by whom it is met,
+   * `setReading` says.
    */
-  static async open(store: Datastore, session?: Session): Promise<DatastoreChunks> {
+  static async open(store: Datastore, session?: Session, wanted?: ReadonlySet<PackId>): Promise<DatastoreChunks> {
     const damage = await readDamage(store.root, store.log);
     const notes = session === undefined ? undefined : new DamageNotes(store, session, damage);
-    return new DatastoreChunks(store, await store.index(), damage, notes);
+    return new DatastoreChunks(store, await store.index(wanted), damage, notes);
   }
 
   /** As `open`, but for who finds out what is damaged. */

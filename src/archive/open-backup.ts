@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
 // One backup to read from, wherever it lies: in a datastore or in an archive of its own.
 
+import { existsSync } from 'node:fs';
 import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../../formats/vmar/extent.js';
 import { decodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
 import type { Sidecar } from '../../formats/vmar/sidecar.js';
 import { DamageError, FailedError, VmarError } from '../base/errors.js';
+import { packsNow, successorsOf } from '../store/backup-health.js';
 import { type BackupRef, formatBackupId, resolveBackup } from '../store/backup-id.js';
 import { ContainerReader } from '../store/container-reader.js';
+import { type KnownDamage, readDamage } from '../store/damage-list.js';
 import type { Datastore } from '../store/datastore.js';
+import { type PackId, packPath } from '../store/layout.js';
 import { listManifestNames } from '../store/manifest-tree.js';
-import { readManifest } from '../store/manifests.js';
+import { readManifest, type StoredManifest } from '../store/manifests.js';
 import { readSidecar } from '../store/sidecars.js';
 import { ArchiveChunks } from './archive-chunks.js';
 import { readFrame } from './chunk-reader.js';
@@ -19,7 +23,8 @@ import { DatastoreChunks } from './datastore-chunks.js';
 /** Of an extent. */
 const MANIFEST_CONTENT = 3;
 
-export interface OpenBackup {
+/** What can be told of a backup without its chunks. */
+export interface BackupFacts {
   /** Its full id, or the archive's path. */
   readonly name: string;
   readonly manifest: Manifest;
@@ -27,10 +32,20 @@ export interface OpenBackup {
   readonly digest: Uint8Array;
   /** @throws DamageError when it is asked for and damaged: labels that are lost are no reason not to restore. */
   readonly sidecar: Sidecar | undefined;
-  readonly source: ChunkSource;
   /** Where it is known to be damaged: the names of the disks that are touched, none if that is not known. */
   readonly damagedDisks?: readonly string[];
+}
+
+export interface OpenBackup extends BackupFacts {
+  readonly source: ChunkSource;
   close(): Promise<void>;
+}
+
+/** The facts of a backup of a datastore, by what a user calls it. @throws as `openBackup` does */
+export async function lookAtBackup(store: Datastore, name: string): Promise<BackupFacts> {
+  const ref = resolveBackup(name, (await listManifestNames(store.root)).backups);
+  const files = await readFiles(store, ref);
+  return factsOf(files, await readDamage(store.root, store.log));
 }
 
 /**
@@ -49,33 +64,50 @@ export async function openBackupAt(store: Datastore, ref: BackupRef): Promise<Op
 async function openInSession(store: Datastore, find: () => Promise<BackupRef>): Promise<OpenBackup> {
   const session = await store.beginSession('read');
   try {
-    const ref = await find();
-    const { manifest, digest, path } = await readManifest(store.root, ref);
-    const sidecar = await readSidecar(store.root, ref, digest).catch((error: unknown) => {
-      if (!(error instanceof VmarError)) throw error;
-      store.log.warn(`labels and notes of ${formatBackupId(ref)} cannot be read: ${error.message}`);
-      return error;
-    });
-    const source = await DatastoreChunks.open(store, session);
-    source.setReading(formatBackupId(ref));
-    const { damage } = source;
-    const isDamaged = damage.isDamaged(formatBackupId(ref));
-    const known = isDamaged ? { damagedDisks: damage.disksOf(formatBackupId(ref)) } : {};
+    const files = await readFiles(store, await find());
+    const { packs } = files.stored.manifest;
+    const { successors } = await successorsOf(store.root);
+    const isThere = (packId: PackId): boolean => existsSync(packPath(store.root, packId));
+    const source = await DatastoreChunks.open(store, session, packsNow(packs, successors, isThere));
+    const facts = factsOf(files, source.damage);
+    source.setReading(facts.name);
     const close = async (): Promise<void> => {
       await source.close();
       await session.end();
     };
-    return {
-      ...{ name: formatBackupId(ref), manifest, manifestPath: path, digest, source, close, ...known },
-      get sidecar() {
-        if (sidecar instanceof VmarError) throw sidecar;
-        return sidecar;
-      },
-    };
+    return Object.assign(facts, { source, close });
   } catch (error) {
     await session.end();
     throw error;
   }
+}
+
+interface BackupFiles {
+  readonly stored: StoredManifest;
+  readonly sidecar: Sidecar | undefined | VmarError;
+}
+
+async function readFiles(store: Datastore, ref: BackupRef): Promise<BackupFiles> {
+  const stored = await readManifest(store.root, ref);
+  const sidecar = await readSidecar(store.root, ref, stored.digest).catch((error: unknown) => {
+    if (!(error instanceof VmarError)) throw error;
+    store.log.warn(`labels and notes of ${formatBackupId(ref)} cannot be read: ${error.message}`);
+    return error;
+  });
+  return { stored, sidecar };
+}
+
+function factsOf({ stored, sidecar }: BackupFiles, damage: KnownDamage): BackupFacts {
+  const { ref, manifest, path: manifestPath, digest } = stored;
+  const name = formatBackupId(ref);
+  const known = damage.isDamaged(name) ? { damagedDisks: damage.disksOf(name) } : {};
+  return {
+    ...{ name, manifest, manifestPath, digest, ...known },
+    get sidecar() {
+      if (sidecar instanceof VmarError) throw sidecar;
+      return sidecar;
+    },
+  };
 }
 
 /** Opens an archive file. @throws NotFoundError, DamageError, FailedError if it holds no backup. */

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // BACKUP arguments, opened: from the datastore or as archive files.
 
-import { type OpenBackup, openArchive, openBackup } from '../archive/open-backup.js';
+import { type BackupFacts, lookAtBackup, type OpenBackup, openArchive, openBackup } from '../archive/open-backup.js';
 import type { Datastore } from '../store/datastore.js';
 import type { Context } from './context.js';
-import { openStore } from './open-store.js';
+import { openStore, withStore } from './open-store.js';
 import { isArchiveName } from './parse-backup-name.js';
 
-export type { OpenBackup } from '../archive/open-backup.js';
+export type { BackupFacts, OpenBackup } from '../archive/open-backup.js';
 
 /** Opens the backups for the action and closes them, and the datastore if one was needed, after it. */
 export async function withBackups<Result>(
@@ -30,6 +30,14 @@ export async function withBackups<Result>(
     for (const backup of backups) await backup.close();
     await store?.close();
   }
+}
+
+/** What can be told of a backup at once, without the chunk index. */
+export async function lookAtNamed(context: Context, name: string): Promise<BackupFacts> {
+  if (!isArchiveName(name)) return await withStore(context, async (store) => await lookAtBackup(store, name));
+  const archive = await openArchive(name);
+  await archive.close();
+  return archive;
 }
 
 /** A backup and the datastore that it lies in; `close` may be called twice. */

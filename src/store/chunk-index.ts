@@ -11,11 +11,12 @@ import { trimMap } from './index-memory.js';
 import { claimFor, HIT_BYTES, type IndexDbs, openDbs, packKey, requireRoom } from './index-schema.js';
 import { statePaths } from './index-state.js';
 import {
+  EntryWriter,
   inBatches,
-  newPackNumber,
+  type NumberedPack,
+  newPackNumbers,
   type Pages,
-  putEntries,
-  putPack,
+  putPacks,
   removeEntries,
   removePack,
 } from './index-writes.js';
@@ -25,6 +26,9 @@ import type { PackTable } from './stored-packs.js';
 /** A get makes at most one page and its neighbours resident, 64 KiB: 64 MiB in all. */
 const GETS_BETWEEN_TRIMS = 1024;
 
+/** Packs that are added together when the index is brought up to date: small ones take no transactions of their own. */
+const GROUP_PACKS = 64;
+
 /** Where a chunk lies, if the index is right. One object, filled anew by each `get`. */
 export interface IndexHit {
   packId: PackId;
@@ -33,6 +37,12 @@ export interface IndexHit {
   /** In the frame's raw bytes. */
   offsetBytes: number;
   lengthBytes: number;
+}
+
+/** The packs that there are; of those that the index lacks the wanted ones are added, all by default, in this order. */
+export interface PacksForIndex {
+  readonly ids: Iterable<PackId>;
+  readonly isWanted?: (packId: PackId) => boolean;
 }
 
 export interface Reconciled {
@@ -143,14 +153,46 @@ export class ChunkIndex {
    * @throws FailedError if the index cannot be written, which is no reason to give up a backup.
    */
   async addPack(packId: PackId, footerSeal: Uint8Array, entries: Pages): Promise<void> {
-    const idBytes = fromHex(packId, 16);
-    if (idBytes === undefined || footerSeal.byteLength !== 16) throw new BugError(`${packId} is no pack to add`);
+    checkPack(packId, footerSeal);
     await this.#writing(async () => {
-      const number = await newPackNumber(this.#dbs);
-      for await (const batch of inBatches(entries)) await putEntries(this.#dbs, number, batch);
-      await putPack(this.#dbs, number, idBytes, footerSeal);
-      this.#packs.set(number, packId);
+      const number = await newPackNumbers(this.#dbs, 1);
+      const writer = new EntryWriter(this.#dbs);
+      for await (const page of entries) await writer.add(number, page);
+      await writer.flush();
+      await this.#count([checkPack(packId, footerSeal, number)]);
     });
+  }
+
+  /** The packs are whole in the index, and are hits from here on. */
+  async #count(packs: readonly NumberedPack[]): Promise<void> {
+    await putPacks(this.#dbs, packs);
+    for (const { number, packId } of packs) this.#packs.set(number, toHex(packId));
+  }
+
+  /** Adds packs together, as far as their tables can be read. How many these are. */
+  async #addGroup(
+    packIds: readonly PackId[],
+    readTable: (packId: PackId) => Promise<PackTable>,
+    unreadable: (packId: PackId, error: unknown) => void,
+  ): Promise<number> {
+    const whole: NumberedPack[] = [];
+    await this.#writing(async () => {
+      const first = await newPackNumbers(this.#dbs, packIds.length);
+      const writer = new EntryWriter(this.#dbs);
+      for (const [at, packId] of packIds.entries()) {
+        try {
+          const { footerSeal, pages } = await readTable(packId);
+          for await (const page of pages) await writer.add(first + at, page);
+          whole.push(checkPack(packId, footerSeal, first + at));
+        } catch (error) {
+          if (!(error instanceof VmarError) || error.code.startsWith('index-')) throw error;
+          unreadable(packId, error);
+        }
+      }
+      await writer.flush();
+      await this.#count(whole);
+    });
+    return whole.length;
   }
 
   /**
@@ -175,25 +217,21 @@ export class ChunkIndex {
    * @throws FailedError (`index-failed`) if the index cannot be written; it can be used as far as it goes.
    */
   async reconcile(
-    listPacks: () => Promise<Iterable<PackId>>,
+    listPacks: () => Promise<PacksForIndex>,
     readTable: (packId: PackId) => Promise<PackTable>,
   ): Promise<Reconciled> {
     const known = this.packs();
-    const there = new Set(await listPacks());
+    const { ids, isWanted = () => true } = await listPacks();
+    const there = new Set(ids);
     const unreadable: { packId: PackId; error: unknown }[] = [];
+    const lacking = [...there].filter((packId) => !known.has(packId) && isWanted(packId));
     let added = 0;
     let removed = 0;
-    for (const packId of there) {
-      if (known.has(packId)) continue;
-      try {
-        const { footerSeal, pages } = await readTable(packId);
-        await this.addPack(packId, footerSeal, pages);
-        added++;
-      } catch (error) {
-        if (error instanceof FailedError && error.code === 'index-failed') throw error;
+    for (let at = 0; at < lacking.length; at += GROUP_PACKS) {
+      added += await this.#addGroup(lacking.slice(at, at + GROUP_PACKS), readTable, (packId, error) => {
         // One that went away while we were looking is not missed.
         if (!(error instanceof NotFoundError)) unreadable.push({ packId, error });
-      }
+      });
     }
     for (const packId of known) {
       if (there.has(packId)) continue;
@@ -225,4 +263,10 @@ export class ChunkIndex {
     if (this.#files !== undefined) await this.#files.close();
     else await this.#dbs.env.close();
   }
+}
+
+function checkPack(packId: PackId, footerSeal: Uint8Array, number = 0): NumberedPack {
+  const bytes = fromHex(packId, 16);
+  if (bytes === undefined || footerSeal.byteLength !== 16) throw new BugError(`${packId} is no pack to add`);
+  return { number, packId: bytes, footerSeal };
 }

@@ -8,7 +8,7 @@ import { decodeSuperblock, type Superblock } from '../../formats/vmar/superblock
 import { bytesEqual } from '../base/bytes.js';
 import { DamageError, FailedError, NotFoundError, VmarError } from '../base/errors.js';
 import { type Log, SILENT } from '../base/log.js';
-import type { ChunkIndex } from './chunk-index.js';
+import type { ChunkIndex, PacksForIndex } from './chunk-index.js';
 import { ContainerReader } from './container-reader.js';
 import { readDamage } from './damage-list.js';
 import type { StoreFs } from './fs.js';
@@ -38,6 +38,8 @@ export class Datastore {
   readonly fs: StoreFs;
   readonly log: Log;
   #index: Promise<ChunkIndex> | undefined;
+  /** Settled when the index knows of all packs. */
+  #whole: Promise<void> | undefined;
 
   constructor(root: string, superblock: Superblock, options: DatastoreOptions) {
     this.root = root;
@@ -67,42 +69,42 @@ export class Datastore {
   }
 
   /**
-   * The chunk index, brought up to date with the packs when first asked for. Packs whose tables are damaged are left
-   * out of it, with a warning.
+   * The chunk index, brought up to date with the packs: with all when first asked for all, or with those that are wanted, so
+   * that a reader of one backup on a host that never saw the datastore need not wait for the tables of all others. Packs
+   * whose tables are damaged are left out of it, with a warning.
    */
-  index(): Promise<ChunkIndex> {
+  async index(wanted?: ReadonlySet<PackId>): Promise<ChunkIndex> {
     this.#index ??= this.#openIndex();
-    return this.#index;
+    const index = await this.#index;
+    if (wanted === undefined) this.#whole ??= this.#reconcile(index);
+    await (this.#whole ?? this.#reconcile(index, wanted));
+    return index;
   }
 
   async #openIndex(): Promise<ChunkIndex> {
     // LMDB takes a while to load, and lists and the like do without it.
     const { ChunkIndex } = await import('./chunk-index.js');
-    const index = await ChunkIndex.open(this.cacheDir, this.superblock, this.log);
-    try {
-      await this.#reconcile(index);
-      return index;
-    } catch (error) {
-      await index.close();
-      throw error;
-    }
+    return await ChunkIndex.open(this.cacheDir, this.superblock, this.log);
   }
 
-  /** Condemned packs first, then damaged ones: of chunks that lie elsewhere too, the index is to tell the place that stays. */
-  async #packsForIndex(): Promise<PackId[]> {
+  /**
+   * Condemned packs first, then damaged ones: of chunks that lie elsewhere too, the index is to tell the place that stays.
+   * So these are never put off.
+   */
+  async #packsForIndex(wanted: ReadonlySet<PackId> | undefined): Promise<PacksForIndex> {
     const condemned = await condemnedPacks(this.root);
     const damaged = (await readDamage(this.root, SILENT)).packs;
-    const ids = await this.listPackIds();
-    if (condemned.size + damaged.size === 0) return ids;
+    const all = await this.listPackIds();
     const rank = (id: PackId): number => (condemned.has(id) ? 0 : damaged.has(id) ? 1 : 2);
-    return ids.sort((a, b) => rank(a) - rank(b));
+    const ids = condemned.size + damaged.size === 0 ? all : all.sort((a, b) => rank(a) - rank(b));
+    return { ids, isWanted: (id) => wanted === undefined || rank(id) < 2 || wanted.has(id) };
   }
 
   /** An index that cannot be completed costs time and space, but nothing else. */
-  async #reconcile(index: ChunkIndex): Promise<void> {
+  async #reconcile(index: ChunkIndex, wanted?: ReadonlySet<PackId>): Promise<void> {
     try {
       const { added, removed, unreadable } = await index.reconcile(
-        () => this.#packsForIndex(),
+        async () => await this.#packsForIndex(wanted),
         (id) => readPackTable(this.root, id),
       );
       if (added > 0) this.log.info(`the chunk index was brought up to date with ${counted(added)} that it lacked`);
@@ -140,6 +142,7 @@ export class Datastore {
   async close(): Promise<void> {
     const index = this.#index;
     this.#index = undefined;
+    this.#whole = undefined;
     await index?.then(
       (opened) => opened.close(),
       () => undefined,

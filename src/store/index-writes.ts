@@ -38,41 +38,75 @@ export async function* inBatches(pages: Pages): AsyncGenerator<Uint8Array> {
   if (used > 0) yield batch.subarray(0, used);
 }
 
-/** A number that no pack has had. */
-export async function newPackNumber({ alone, env, meta }: IndexDbs): Promise<number> {
+/** Numbers that no packs have had, from the one that is given on. */
+export async function newPackNumbers({ alone, env, meta }: IndexDbs, count: number): Promise<number> {
   const transaction = () =>
     env.transaction(() => {
       const next = readUint32(meta.getBinary(META.next)) ?? 1;
-      void meta.put(META.next, uint32(next + 1));
+      void meta.put(META.next, uint32(next + count));
       return next;
     });
   return await alone(transaction);
 }
 
-/** Entries of a pack that does not count yet are no hits. */
-export async function putEntries(dbs: IndexDbs, number: number, entries: Uint8Array): Promise<void> {
-  const count = entries.byteLength / TABLE_CHUNK_BYTES;
-  const values = Buffer.allocUnsafeSlow(count * HIT_BYTES);
-  await writeBatch(dbs, () => {
-    for (let i = 0; i < count; i++) {
-      const from = i * TABLE_CHUNK_BYTES;
-      const to = i * HIT_BYTES;
-      values.writeUInt32LE(number, to);
-      values.set(entries.subarray(from + PLACE_OFFSET, from + PLACE_OFFSET + PLACE_BYTES), to + 4);
-      void dbs.chunks.put(entries.subarray(from, from + ID_BYTES), values.subarray(to, to + HIT_BYTES));
+/** Takes in the entries of pack after pack; those of small packs share a batch. */
+export class EntryWriter {
+  readonly #dbs: IndexDbs;
+  #count = 0;
+  #ids = Buffer.alloc(0);
+  #values = Buffer.alloc(0);
+
+  constructor(dbs: IndexDbs) {
+    this.#dbs = dbs;
+  }
+
+  /** Entries of a pack that does not count yet are no hits. */
+  async add(number: number, entries: Uint8Array): Promise<void> {
+    for (let from = 0; from < entries.byteLength; from += TABLE_CHUNK_BYTES) {
+      if (this.#count === 0) this.#begin();
+      const to = this.#count * HIT_BYTES;
+      this.#values.writeUInt32LE(number, to);
+      this.#values.set(entries.subarray(from + PLACE_OFFSET, from + PLACE_OFFSET + PLACE_BYTES), to + 4);
+      this.#ids.set(entries.subarray(from, from + ID_BYTES), this.#count * ID_BYTES);
+      if (++this.#count === BATCH_ENTRIES) await this.flush();
     }
-  });
+  }
+
+  /** Buffers of its own: whether LMDB has done with those of the last batch nobody can tell. */
+  #begin(): void {
+    this.#ids = Buffer.allocUnsafeSlow(BATCH_ENTRIES * ID_BYTES);
+    this.#values = Buffer.allocUnsafeSlow(BATCH_ENTRIES * HIT_BYTES);
+  }
+
+  async flush(): Promise<void> {
+    const ids = this.#ids;
+    const values = this.#values;
+    const count = this.#count;
+    this.#count = 0;
+    if (count === 0) return;
+    await writeBatch(this.#dbs, () => {
+      for (let at = 0; at < count; at++) {
+        const id = ids.subarray(at * ID_BYTES, (at + 1) * ID_BYTES);
+        void this.#dbs.chunks.put(id, values.subarray(at * HIT_BYTES, (at + 1) * HIT_BYTES));
+      }
+    });
+  }
 }
 
-/** From here on the pack counts. */
-export async function putPack(
-  dbs: IndexDbs,
-  number: number,
-  packId: Uint8Array,
-  footerSeal: Uint8Array,
-): Promise<void> {
-  const record = Buffer.concat([packId, footerSeal]);
-  await writeBatch(dbs, () => void dbs.packs.put(packKey(number), record));
+export interface NumberedPack {
+  readonly number: number;
+  /** 16 bytes. */
+  readonly packId: Uint8Array;
+  readonly footerSeal: Uint8Array;
+}
+
+/** From here on the packs count. */
+export async function putPacks(dbs: IndexDbs, packs: readonly NumberedPack[]): Promise<void> {
+  await writeBatch(dbs, () => {
+    for (const { number, packId, footerSeal } of packs) {
+      void dbs.packs.put(packKey(number), Buffer.concat([packId, footerSeal]));
+    }
+  });
 }
 
 /** From here on the pack does not count. */

@@ -148,7 +148,7 @@ describe('ChunkIndex.reconcile', () => {
       const table = tables.get(packId)!;
       return { footerSeal: table.footerSeal, pages: pages(table) };
     };
-    expect(await index.reconcile(async () => [b.packId, c.packId], readTable)).toEqual({
+    expect(await index.reconcile(async () => ({ ids: [b.packId, c.packId] }), readTable)).toEqual({
       added: 1,
       removed: 1,
       unreadable: [],
@@ -157,12 +157,16 @@ describe('ChunkIndex.reconcile', () => {
     expectNone(index, a);
     expectAll(index, b);
     expectAll(index, c);
-    expect(await index.reconcile(async () => [b.packId, c.packId], readTable)).toEqual({
+    expect(await index.reconcile(async () => ({ ids: [b.packId, c.packId] }), readTable)).toEqual({
       added: 0,
       removed: 0,
       unreadable: [],
     });
-    expect(await index.reconcile(async () => [], readTable)).toEqual({ added: 0, removed: 2, unreadable: [] });
+    expect(await index.reconcile(async () => ({ ids: [] }), readTable)).toEqual({
+      added: 0,
+      removed: 2,
+      unreadable: [],
+    });
     expect(index.packs().size).toBe(0);
   });
 
@@ -171,11 +175,33 @@ describe('ChunkIndex.reconcile', () => {
     const late = sampleTable('late', 5);
     const listPacks = async () => {
       await add(index, late);
-      return [];
+      return { ids: [] };
     };
     const none = async () => ({ footerSeal: late.footerSeal, pages: [] });
     expect(await index.reconcile(listPacks, none)).toMatchObject({ removed: 0 });
     expectAll(index, late);
+  });
+
+  it('adds many small packs together, and of those that are not wanted none', async () => {
+    const index = await openIndex();
+    const tables = Array.from({ length: 200 }, (_, number) => sampleTable(`small ${number}`, 1 + (number % 3)));
+    const known = new Map(tables.map((table) => [table.packId, table]));
+    const readTable = async (packId: string) => {
+      const table = known.get(packId)!;
+      if (packId === tables[70]!.packId) throw new DamageError('container-cut', 'cut');
+      return { footerSeal: table.footerSeal, pages: pages(table) };
+    };
+    const ids = tables.map(({ packId }) => packId);
+    const wanted = new Set(ids.slice(50, 150));
+    const first = await index.reconcile(async () => ({ ids, isWanted: (id) => wanted.has(id) }), readTable);
+    expect(first).toMatchObject({ added: 99, removed: 0, unreadable: [{ packId: ids[70] }] });
+    for (const [number, table] of tables.entries()) {
+      if (wanted.has(table.packId) && number !== 70) expectAll(index, table);
+      else expectNone(index, table);
+    }
+    expect(await index.reconcile(async () => ({ ids }), readTable)).toMatchObject({ added: 100, removed: 0 });
+    for (const [number, table] of tables.entries()) if (number !== 70) expectAll(index, table);
+    expectNone(index, tables[70]!);
   });
 
   it('leaves out packs that cannot be read, and passes over those that went away', async () => {
@@ -187,7 +213,7 @@ describe('ChunkIndex.reconcile', () => {
       if (packId === gone.packId) throw new NotFoundError('no-such-file', 'gone');
       return { footerSeal: good.footerSeal, pages: pages(good) };
     };
-    const result = await index.reconcile(async () => [damaged.packId, gone.packId, good.packId], readTable);
+    const result = await index.reconcile(async () => ({ ids: [damaged.packId, gone.packId, good.packId] }), readTable);
     expect(result).toEqual({ added: 1, removed: 0, unreadable: [{ packId: damaged.packId, error }] });
     expectAll(index, good);
   });

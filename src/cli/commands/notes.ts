@@ -6,7 +6,7 @@ import { formatBackupId } from '../../store/backup-id.js';
 import { setNotes } from '../../store/notes.js';
 import type { Context } from '../context.js';
 import { findBackups } from '../find-backups.js';
-import { withBackups } from '../open-named-backup.js';
+import { lookAtNamed } from '../open-named-backup.js';
 import { withStore } from '../open-store.js';
 
 export interface NotesFlags {
@@ -21,14 +21,13 @@ export async function run(context: Context, name: string, { set }: NotesFlags): 
 }
 
 async function print(context: Context, name: string): Promise<ExitStatus> {
-  return await withBackups(context, [name], async ([backup]) => {
-    const notes = backup!.sidecar?.notes ?? '';
-    context.output.result(
-      () => ({ backup: backup!.name, notes }),
-      () => notes,
-    );
-    return EXIT.done;
-  });
+  const backup = await lookAtNamed(context, name);
+  const notes = backup.sidecar?.notes ?? '';
+  context.output.result(
+    () => ({ backup: backup.name, notes }),
+    () => notes,
+  );
+  return EXIT.done;
 }
 
 async function change(context: Context, name: string, notes: string): Promise<ExitStatus> {

@@ -9,7 +9,7 @@ import { EXIT, type ExitStatus, NotFoundError, UsageError } from '../../base/err
 import { formatGuest } from '../../store/backup-id.js';
 import type { Context } from '../context.js';
 import { counted, humanSize, humanTime } from '../human.js';
-import { type OpenBackup, withBackups } from '../open-named-backup.js';
+import { type BackupFacts, lookAtNamed } from '../open-named-backup.js';
 import type { Paint } from '../paint.js';
 import { isForeignArchive } from '../parse-backup-name.js';
 import { printable } from '../printable.js';
@@ -31,20 +31,17 @@ export async function run(context: Context, name: string, flags: ShowFlags): Pro
     await showForeign(context, name, config);
     return EXIT.done;
   }
-  return await withBackups(context, [name], async ([backup]) => {
-    if (config !== undefined) {
-      context.output.bytes(findConfig(backup!, config));
-      return EXIT.done;
-    }
+  const backup = await lookAtNamed(context, name);
+  if (config === undefined) {
     context.output.result(
-      () => asDocument(backup!),
-      () => asText(context.output.paint, backup!),
+      () => asDocument(backup),
+      () => asText(context.output.paint, backup),
     );
-    return EXIT.done;
-  });
+  } else context.output.bytes(findConfig(backup, config));
+  return EXIT.done;
 }
 
-function findConfig({ name, manifest }: OpenBackup, wanted: string): Uint8Array {
+function findConfig({ name, manifest }: BackupFacts, wanted: string): Uint8Array {
   const found = manifest.configs.find((config) => config.name === wanted);
   if (found !== undefined) return found.content;
   throw new NotFoundError('no-such-config', `the backup has no configuration file ${printable(wanted)}`, {
@@ -53,7 +50,7 @@ function findConfig({ name, manifest }: OpenBackup, wanted: string): Uint8Array 
   });
 }
 
-function asDocument({ name, manifest, sidecar, damagedDisks }: OpenBackup) {
+function asDocument({ name, manifest, sidecar, damagedDisks }: BackupFacts) {
   return {
     backup: name,
     guest: formatGuest(manifest),
@@ -103,7 +100,7 @@ function levelsOf(disk: ManifestDisk, { mapFanout }: Manifest): number {
   return mapLevels(clusterCount(disk.sizeBytes, disk.clusterSizeBytes), mapFanout);
 }
 
-function asText(paint: Paint, { name, manifest, sidecar, damagedDisks }: OpenBackup): string {
+function asText(paint: Paint, { name, manifest, sidecar, damagedDisks }: BackupFacts): string {
   const labels = [...(sidecar?.labels ?? [])].map(([key, value]) => `${key}=${value}`);
   const configs = manifest.configs.map((config) => `${config.name} (${humanSize(config.content.byteLength)})`);
   const facts: [title: string, value: string][] = [
