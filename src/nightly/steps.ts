@@ -109,18 +109,24 @@ function summaryOf(step: string, document: JsonObject): string {
   };
   if (step === 'gc') {
     const freed = Number(inner('deleted').bytes ?? 0) - Number(inner('written').bytes ?? 0);
-    return `${String(inner('deleted').packs ?? 0)} packs deleted, ${freed} bytes freed`;
+    // What is rewritten now goes away with a later one.
+    const change = freed >= 0 ? `${freed} bytes freed` : `${-freed} bytes more for now`;
+    return `${counted(inner('deleted').packs, 'pack')} deleted, ${change}`;
   }
   if (step === 'verify') {
     const { packs = 0, backups = 0 } = inner('checked');
-    return `${String(packs)} packs and ${String(backups)} backups checked`;
+    return `${counted(packs, 'pack')} and ${counted(backups, 'backup')} checked`;
   }
   if (step === 'copy') {
     const all = Array.isArray(document.copied) ? document.copied.filter(isObject) : [];
     const copied = all.filter(({ known }) => known !== true).length;
-    return `${copied} backups copied, ${all.length - copied} were there`;
+    return `${counted(copied, 'backup')} copied, ${all.length - copied} there already`;
   }
   return '';
+}
+
+function counted(number: unknown, what: string): string {
+  return `${String(number ?? 0)} ${what}${number === 1 ? '' : 's'}`;
 }
 
 /** How long a guest's lock is waited for: somebody may be forgetting a backup. */
@@ -155,6 +161,6 @@ export async function pruneStep(
       first ??= { ...ending, error: `${formatGuest(guest)}: ${ending.error}` };
     }
   }
-  const summary = `${removed} of ${all} backups removed`;
+  const summary = `${removed} of ${counted(all, 'backup')} removed`;
   return { ...(first ?? OK), summary, isRetryable: first !== undefined };
 }
