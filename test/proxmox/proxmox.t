@@ -195,6 +195,32 @@ subtest 'jobs of two guests at once' => sub {
     $other->stop;
 };
 
+subtest 'one job of several guests has one provider' => sub {
+    mkdir "$dir/$_" for qw(third fourth);
+    my $third = Proxmox::Guest->start("$dir/third", $SIZE);
+    my $fourth = Proxmox::Guest->start("$dir/fourth", $SIZE);
+    $third->write([0, 2 * $CLUSTER, 44]);
+    $fourth->write([0, 2 * $CLUSTER, 46]);
+    my $provider = $host->provider;
+    $clock += 86400;
+    $provider->job_init($clock);
+    my @first = map { $host->vzdump($_->[1], vmid => $_->[0], start => $clock, provider => $provider) } [301, $third], [302, $fourth];
+    is_deeply([map { $_->{error} } @first], ['', ''], 'two come off');
+    ok(!eval { $provider->backup_init(303, 'lxc', $clock); 1 }, 'a container between them does not');
+    $provider->backup_cleanup(303, 'lxc', 0, { error => $@ });
+    $provider->backup_handle_log_file(303, $program);
+    $third->write([5 * $CLUSTER, 512, 45]);
+    my $again = $host->vzdump($third, vmid => 301, start => $clock + 60, provider => $provider, save => "$dir/out/truth-third");
+    $provider->job_cleanup;
+    is_deeply([$again->{error}, $again->{asked}], ['', 'use'], 'and each has its own bitmap');
+    restored_as($again, 'and content');
+    for my $night (@first, $again) {
+        is(slurp($plugin->log_path($scfg, name_of($night->{volid}))), "INFO: the log\n", 'and log');
+        $plugin->free_image('nightly', $scfg, name_of($night->{volid}));
+    }
+    $_->stop for $third, $fourth;
+};
+
 subtest 'two jobs in one second, and no export' => sub {
     $clock -= 86400;
     push @nights, night();

@@ -22,14 +22,15 @@ sub provider {
 sub log_text { return join "\n", map { "$_->[0]: $_->[1]" } @{ $_[0]->{log} } }
 
 # One night. options: start, configs, firewall, limit, meanwhile (a sub), spoil (the job fails after the backup is made),
-# log_first (the log is handed over before the backup is cleaned up, and not after it).
+# log_first (the log is handed over before the backup is cleaned up, and not after it),
+# provider (of a job that has more guests, which is begun and ended elsewhere).
 sub vzdump {
     my ($self, $guest, %options) = @_;
     my $vmid = $options{vmid} // 100;
     my $start = $options{start} // time();
-    my $provider = $self->provider;
+    my $provider = $options{provider} // $self->provider;
     my $result = {};
-    $provider->job_init($start);
+    $provider->job_init($start) if !$options{provider};
     my $success = eval {
         my $init = $provider->backup_init($vmid, 'qemu', $start);
         $result->{volid} = "$self->{storeid}:backup/$init->{'archive-name'}";
@@ -61,7 +62,7 @@ sub vzdump {
     $provider->backup_handle_log_file($vmid, $log->filename) if $options{log_first};
     my $cleaned = $provider->backup_cleanup($vmid, 'qemu', $success, $success ? {} : { error => $result->{error} });
     $provider->backup_handle_log_file($vmid, $log->filename) if !$options{log_first};
-    $provider->job_cleanup;
+    $provider->job_cleanup if !$options{provider};
     $result->{size} = $cleaned->{stats}->{'archive-size'};
     return $result;
 }
