@@ -6,7 +6,7 @@ import net from 'node:net';
 import { REAL_CLOCK } from '../base/clock.js';
 import { InterruptedError, systemErrorCode } from '../base/errors.js';
 import { LineFault, LineSplitter } from './json-lines.js';
-import { monitorBusy, notQmp, socketMissing } from './qmp-errors.js';
+import { monitorBusy, notQmp, socketMissing, socketPathTooLong } from './qmp-errors.js';
 
 export interface LineSocketEvents {
   /** One line, without its end. */
@@ -22,6 +22,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What a socket's address holds. */
+const MOST_PATH_BYTES = 107;
 /** Between attempts while the listener's queue is full. */
 const RETRY_MILLIS = 50;
 
@@ -40,7 +42,7 @@ export class LineSocket {
   }
 
   /**
-   * @throws FailedError 'qmp-missing' or 'not-qmp' (no socket at all), BusyError 'qmp-busy' when it has no room for one
+   * @throws UsageError 'socket-path-too-long', FailedError 'qmp-missing' or 'not-qmp' (no socket at all), BusyError 'qmp-busy' when it has no room for one
    * more client until the time is over, InterruptedError
    */
   static async connect(path: string, events: LineSocketEvents, options: ConnectOptions): Promise<LineSocket> {
@@ -91,6 +93,8 @@ export class LineSocket {
 
 /** Connecting to a file of another kind is refused as if nobody listened; that would send the user astray. */
 async function checkIsSocket(path: string): Promise<void> {
+  // It would be cut off without a word, and may then be another's.
+  if (Buffer.byteLength(path) > MOST_PATH_BYTES) throw socketPathTooLong(path, MOST_PATH_BYTES);
   try {
     const found = await stat(path);
     if (!found.isSocket()) throw notQmp(path, found.isDirectory() ? 'a directory' : 'a file that is no socket');

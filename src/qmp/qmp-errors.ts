@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What can go wrong between us and a monitor or agent, each with its stable code.
 
-import { BusyError, FailedError, systemErrorCode } from '../base/errors.js';
+import { BusyError, FailedError, systemErrorCode, UsageError } from '../base/errors.js';
 
 /** Nobody listens there, or it cannot be reached. */
 export function socketMissing(object: string, cause: unknown): FailedError {
@@ -18,6 +18,14 @@ export function socketMissing(object: string, cause: unknown): FailedError {
     object,
     advice: 'Start QEMU with -qmp unix:PATH,server=on,wait=off and give that path.',
     cause,
+  });
+}
+
+export function socketPathTooLong(object: string, mostBytes: number): UsageError {
+  return new UsageError('socket-path-too-long', 'the path is too long for a socket', {
+    object,
+    expected: `at most ${mostBytes} bytes`,
+    advice: 'Give a relative path, or one through a symbolic link.',
   });
 }
 

@@ -105,6 +105,9 @@ describe('QmpClient', () => {
   });
 
   it('says that nobody listens', async () => {
+    // Not cut off, and another's then.
+    const long = QmpClient.open(join(directory, 'q'.repeat(120)));
+    await expect(long).rejects.toMatchObject({ code: 'socket-path-too-long', exitStatus: 2 });
     await expect(QmpClient.open(join(directory, 'nothing'))).rejects.toMatchObject({ code: 'qmp-missing' });
     writeFileSync(join(directory, 'file'), '');
     await expect(QmpClient.open(join(directory, 'file'))).rejects.toMatchObject({ code: 'not-qmp' });
