@@ -9,6 +9,7 @@
 // 5. Snapshot nodes and exports. (A snapshot node cannot be there before the filter is used.)
 // The monitor is held in 1–2 and 4–5 and by the guardian in 3; then it is free until the end.
 
+import { REAL_CLOCK } from '../../src/base/clock.js';
 import { BusyError, FailedError } from '../../src/base/errors.js';
 import type {
   ConsistencyKind,
@@ -33,6 +34,8 @@ import { guestBusy, sweep } from './sweep.js';
 
 /** After so long a guest's write waits no longer for the fleecing file: the snapshot breaks, and with it the backup. */
 const CBW_TIMEOUT_SECONDS = 45;
+/** Each attempt takes seconds. */
+const LEAVING_MILLIS = 60_000;
 const WINDOW_COMMAND_MILLIS = 20_000;
 /** A little more than a backup opens for each disk. */
 const CONNECTIONS_PER_DISK = 6;
@@ -234,10 +237,23 @@ class Snapshot {
     // in the middle of its handshake, as one that connects again is.
     for (const device of this.#devices.splice(0)) await device.close();
     try {
-      if (this.#isInside) await this.#withMonitor((monitor) => this.#takeAway(monitor, outcome), undefined);
+      if (this.#isInside) await this.#leave(outcome);
     } finally {
       await this.#directory?.remove();
       this.#directory = undefined;
+    }
+  }
+
+  /** The guest pays for what is in it: a monitor that another client has is waited for. */
+  async #leave(outcome: SnapshotOutcome): Promise<void> {
+    const end = REAL_CLOCK.monotonicMillis() + LEAVING_MILLIS;
+    for (;;) {
+      try {
+        return await this.#withMonitor((monitor) => this.#takeAway(monitor, outcome), undefined);
+      } catch (error) {
+        const isBusy = error instanceof BusyError && error.code === 'qmp-busy';
+        if (!isBusy || REAL_CLOCK.monotonicMillis() > end) throw error;
+      }
     }
   }
 

@@ -7,7 +7,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Bench, type Json, type Running } from '../cli/bench.js';
-import { haveMachine, type Machine, startMachine } from './machine.js';
+import { haveMachine, type Machine, RawMonitor, startMachine } from './machine.js';
 
 const MIB = 1 << 20;
 const SIZE = 8 * MIB;
@@ -76,6 +76,19 @@ describe.skipIf(!haveMachine('meddling with guests that are backed up'))('a gues
     await machine.monitor.ask('block_resize', { device: 'drive-scsi0', size: 2 * SIZE });
     const { disks } = await bench.json(words());
     expect(disks).toMatchObject([{ fullReason: expect.stringContaining('resized') }]);
+  });
+
+  it('is rid of its filters though another client has the monitor at the end', async () => {
+    const running = await begun();
+    const other = new RawMonitor(machine.qmp);
+    await other.ask('query-status');
+    const ended = async () => ((await bench.json(['list'])).backups as Json[]).length > 0;
+    while (!(await ended())) await delay(100);
+    // Longer than one attempt to have it takes.
+    await delay(5500);
+    other.close();
+    expect(await running.finished).toMatchObject({ status: 0, stderr: '' });
+    expect(await leftovers()).toEqual([]);
   });
 
   it('may get an image over the filter, which is taken out from below', async () => {
