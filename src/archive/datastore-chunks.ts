@@ -90,7 +90,9 @@ export class DatastoreChunks implements SearchedSource {
 
   /** All packs, by their names; those that go away meanwhile are left out. */
   async *containers(): AsyncGenerator<ContainerReader | VmarError> {
-    for (const packId of (await this.#store.listPackIds()).sort()) {
+    const { ids, shut } = await this.#store.listPacksSeen();
+    yield* shut.values();
+    for (const packId of ids.sort()) {
       let container: ContainerReader | VmarError;
       try {
         container = this.packs.openNamed(packId);

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { CHUNK_ENTRY_BYTES, EXTENT_HEADER_BYTES, FRAME_ENTRY_BYTES } from '../../formats/vmar/extent.js';
 import { decodeManifest, type Manifest } from '../../formats/vmar/manifest.js';
 import type { Sidecar } from '../../formats/vmar/sidecar.js';
-import { DamageError, FailedError, VmarError } from '../base/errors.js';
+import { DamageError, FailedError, NotFoundError, VmarError } from '../base/errors.js';
 import { packsNow, successorsOf } from '../store/backup-health.js';
 import { type BackupRef, formatBackupId, resolveBackup } from '../store/backup-id.js';
 import { ContainerReader } from '../store/container-reader.js';
@@ -43,7 +43,7 @@ export interface OpenBackup extends BackupFacts {
 
 /** The facts of a backup of a datastore, by what a user calls it. @throws as `openBackup` does */
 export async function lookAtBackup(store: Datastore, name: string): Promise<BackupFacts> {
-  const ref = resolveBackup(name, (await listManifestNames(store.root)).backups);
+  const ref = await find(store, name);
   const files = await readFiles(store, ref);
   return factsOf(files, await readDamage(store.root, store.log));
 }
@@ -53,7 +53,17 @@ export async function lookAtBackup(store: Datastore, name: string): Promise<Back
  * @throws NotFoundError if there is none, UsageError if the name fits several, DamageError if its manifest is damaged.
  */
 export async function openBackup(store: Datastore, name: string): Promise<OpenBackup> {
-  return await openInSession(store, async () => resolveBackup(name, (await listManifestNames(store.root)).backups));
+  return await openInSession(store, async () => await find(store, name));
+}
+
+async function find({ root }: Datastore, name: string): Promise<BackupRef> {
+  const { backups, lost } = await listManifestNames(root, undefined, { isLenient: true });
+  try {
+    return resolveBackup(name, backups);
+  } catch (error) {
+    // It may be there all the same.
+    throw error instanceof NotFoundError && lost[0] !== undefined ? lost[0].error : error;
+  }
 }
 
 /** The same for one that is known. */
@@ -61,10 +71,10 @@ export async function openBackupAt(store: Datastore, ref: BackupRef): Promise<Op
   return await openInSession(store, async () => ref);
 }
 
-async function openInSession(store: Datastore, find: () => Promise<BackupRef>): Promise<OpenBackup> {
+async function openInSession(store: Datastore, refOf: () => Promise<BackupRef>): Promise<OpenBackup> {
   const session = await store.beginSession('read');
   try {
-    const files = await readFiles(store, await find());
+    const files = await readFiles(store, await refOf());
     const { packs } = files.stored.manifest;
     const { successors } = await successorsOf(store.root);
     const isThere = (packId: PackId): boolean => existsSync(packPath(store.root, packId));

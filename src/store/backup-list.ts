@@ -4,7 +4,7 @@
 import { VmarError } from '../base/errors.js';
 import { compareBackups, type GuestRef } from './backup-id.js';
 import { sidecarPath } from './layout.js';
-import { listManifestNames } from './manifest-tree.js';
+import { type LostPlace, listManifestNames, type WalkOptions } from './manifest-tree.js';
 import { type DamagedManifest, readManifests, type StoredManifest } from './manifests.js';
 import { readSidecar } from './sidecars.js';
 
@@ -22,12 +22,12 @@ export interface BackupList {
   /** Paths in the tree that are none of ours. */
   readonly strange: readonly string[];
   /** Paths in the tree where backups may have been that nobody can see now. */
-  readonly lost: readonly string[];
+  readonly lost: readonly LostPlace[];
 }
 
 /** Reads and checks every manifest and sidecar, or those of one guest. What is damaged is reported and stops nothing. */
-export async function listBackups(root: string, guest?: GuestRef): Promise<BackupList> {
-  const { backups: refs, withSidecar, strange, lost } = await listManifestNames(root, guest);
+export async function listBackups(root: string, guest?: GuestRef, options: WalkOptions = {}): Promise<BackupList> {
+  const { backups: refs, withSidecar, strange, lost } = await listManifestNames(root, guest, options);
   const { entries, damaged } = await readManifests(root, refs);
   const backups: ListedBackup[] = [];
   for (const entry of entries) {

@@ -217,11 +217,11 @@ export class ChunkIndex {
    * @throws FailedError (`index-failed`) if the index cannot be written; it can be used as far as it goes.
    */
   async reconcile(
-    listPacks: () => Promise<PacksForIndex>,
+    listPacks: (known: ReadonlySet<PackId>) => Promise<PacksForIndex>,
     readTable: (packId: PackId) => Promise<PackTable>,
   ): Promise<Reconciled> {
     const known = this.packs();
-    const { ids, isWanted = () => true } = await listPacks();
+    const { ids, isWanted = () => true } = await listPacks(known);
     const there = new Set(ids);
     const unreadable: { packId: PackId; error: unknown }[] = [];
     const lacking = [...there].filter((packId) => !known.has(packId) && isWanted(packId));

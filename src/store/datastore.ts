@@ -63,9 +63,16 @@ export class Datastore {
     return await Session.begin(this, kind);
   }
 
-  /** The ids of all packs, from the directory tree; in no order. */
+  /** The ids of all packs, from the directory tree; in no order. @throws if a directory cannot be looked into. */
   async listPackIds(): Promise<PackId[]> {
-    return (await listPacks(this.root)).ids;
+    const { ids, shut } = await listPacks(this.root);
+    for (const error of shut.values()) throw error;
+    return ids;
+  }
+
+  /** The same for whoever can do without some, and the errors of the directories that cannot be looked into. */
+  async listPacksSeen(): Promise<{ readonly ids: PackId[]; readonly shut: ReadonlyMap<string, VmarError> }> {
+    return await listPacks(this.root);
   }
 
   /**
@@ -91,10 +98,13 @@ export class Datastore {
    * Condemned packs first, then damaged ones: of chunks that lie elsewhere too, the index is to tell the place that stays.
    * So these are never put off.
    */
-  async #packsForIndex(wanted: ReadonlySet<PackId> | undefined): Promise<PacksForIndex> {
+  async #packsForIndex(known: ReadonlySet<PackId>, wanted: ReadonlySet<PackId> | undefined): Promise<PacksForIndex> {
     const condemned = await condemnedPacks(this.root);
     const damaged = (await readDamage(this.root, SILENT)).packs;
-    const all = await this.listPackIds();
+    const { ids: all, shut } = await this.listPacksSeen();
+    for (const { message, object } of shut.values()) this.log.warn(`${message} (${object ?? this.root})`);
+    // What cannot be seen is not gone.
+    for (const id of known) if (shut.has(id.slice(0, 2))) all.push(id);
     const rank = (id: PackId): number => (condemned.has(id) ? 0 : damaged.has(id) ? 1 : 2);
     const ids = condemned.size + damaged.size === 0 ? all : all.sort((a, b) => rank(a) - rank(b));
     return { ids, isWanted: (id) => wanted === undefined || rank(id) < 2 || wanted.has(id) };
@@ -104,7 +114,7 @@ export class Datastore {
   async #reconcile(index: ChunkIndex, wanted?: ReadonlySet<PackId>): Promise<void> {
     try {
       const { added, removed, unreadable } = await index.reconcile(
-        async () => await this.#packsForIndex(wanted),
+        async (known) => await this.#packsForIndex(known, wanted),
         (id) => readPackTable(this.root, id),
       );
       if (added > 0) this.log.info(`the chunk index was brought up to date with ${counted(added)} that it lacked`);

@@ -5,6 +5,7 @@
 import type { Dirent } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DamageError, VmarError } from '../base/errors.js';
 import { storeFailure, systemCode } from './fs.js';
 
 export interface DirectoryEntry {
@@ -15,14 +16,22 @@ export interface DirectoryEntry {
 
 const LEADS_NOWHERE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP']);
 
-/** Undefined if there is no such directory. */
+/** Codes of a directory that is there, and that nobody can look into, for now. */
+const SHUT: ReadonlySet<string | undefined> = new Set(['EIO', 'EACCES', 'EPERM', 'EBADMSG', 'EUCLEAN', 'ESTALE']);
+
+/** Whether an error says that of a directory, and nothing else is the matter. */
+export function isShut(error: unknown): error is VmarError {
+  return error instanceof VmarError && SHUT.has(systemCode(error));
+}
+
+/** Undefined if there is no such directory. @throws DamageError if it cannot be read (EIO), FailedError */
 export async function listDirectory(path: string): Promise<DirectoryEntry[] | undefined> {
   let entries: Dirent[];
   try {
     entries = await readdir(path, { withFileTypes: true });
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
-    throw storeFailure(error, 'list the directory', path);
+    throw listFailure(error, path);
   }
   const found: DirectoryEntry[] = [];
   for (const entry of entries) {
@@ -30,6 +39,17 @@ export async function listDirectory(path: string): Promise<DirectoryEntry[] | un
     found.push({ name: entry.name, kind });
   }
   return found;
+}
+
+function listFailure(error: unknown, path: string): VmarError {
+  const failure = storeFailure(error, 'list the directory', path);
+  if (systemCode(error) !== 'EIO') return failure;
+  return new DamageError('read-error', failure.message, {
+    object: path,
+    offsetBytes: 0,
+    advice: 'Check the disk (`dmesg`, smartctl).',
+    cause: error,
+  });
 }
 
 function kindOf(entry: Pick<Dirent, 'isFile' | 'isDirectory'>): DirectoryEntry['kind'] {

@@ -3,8 +3,9 @@
 
 import { join } from 'node:path';
 import { isName, isNamespace } from '../../formats/vmar/names.js';
+import { DamageError, type VmarError } from '../base/errors.js';
 import { type BackupRef, compareBackups, type GuestRef } from './backup-id.js';
-import { type DirectoryEntry, listDirectory } from './directory-entries.js';
+import { type DirectoryEntry, isShut, listDirectory } from './directory-entries.js';
 import { guestDirectory, parseGuestFile, sidecarName } from './layout.js';
 
 export interface ManifestNames {
@@ -14,38 +15,77 @@ export interface ManifestNames {
   readonly withSidecar: Set<BackupRef>;
   /** Paths of what does not belong there: no name of ours, or a sidecar without a manifest. */
   readonly strange: string[];
-  /** Links that lead nowhere, and `manifests` if it is gone and packs are there: nobody can say which backups were. */
-  readonly lost: string[];
+  /** What cannot be looked into: nobody can say which backups are there. */
+  readonly lost: LostPlace[];
+}
+
+/** A link that leads nowhere, a directory that cannot be read, or `manifests` if it is gone and packs are there. */
+export interface LostPlace {
+  readonly path: string;
+  readonly error: VmarError;
+}
+
+export interface WalkOptions {
+  /** Directories of guests and namespaces that cannot be read are `lost`, and stop nothing. */
+  readonly isLenient?: boolean;
 }
 
 /** The names of all backups, or of one guest's. */
-export async function listManifestNames(root: string, guest?: GuestRef): Promise<ManifestNames> {
+export async function listManifestNames(
+  root: string,
+  guest?: GuestRef,
+  options: WalkOptions = {},
+): Promise<ManifestNames> {
   const names: ManifestNames = { backups: [], withSidecar: new Set(), strange: [], lost: [] };
-  if (guest === undefined) await walkNamespace(names, root, '');
+  if (guest === undefined) await walkNamespace(names, root, '', options);
   else await addGuest(names, root, guest);
   names.backups.sort(compareBackups);
   return names;
 }
 
-async function walkNamespace(names: ManifestNames, root: string, namespace: string): Promise<void> {
+/** Goes into a directory; one that cannot be read is lost. */
+async function entering(
+  names: ManifestNames,
+  path: string,
+  { isLenient = false }: WalkOptions,
+  walk: () => Promise<void>,
+): Promise<void> {
+  try {
+    await walk();
+  } catch (error) {
+    if (!isLenient || !isShut(error)) throw error;
+    names.lost.push({ path: error.object ?? path, error });
+  }
+}
+
+async function walkNamespace(
+  names: ManifestNames,
+  root: string,
+  namespace: string,
+  options: WalkOptions,
+): Promise<void> {
   const directory = join(root, 'manifests', namespace);
   const entries = await listDirectory(directory);
-  if (entries === undefined && namespace === '' && (await hasPacks(root))) names.lost.push(directory);
+  if (entries === undefined && namespace === '' && (await hasPacks(root)))
+    names.lost.push({ path: directory, error: lost(directory, 'it is gone') });
   for (const entry of entries ?? []) {
     const path = join(directory, entry.name);
     const inner = namespace === '' ? entry.name : `${namespace}/${entry.name}`;
     if (entry.kind !== 'directory') addStrange(names, path, entry);
-    else if (entry.name === 'vm') await addGuests(names, root, namespace);
-    else if (isNamespace(inner)) await walkNamespace(names, root, inner);
+    else if (entry.name === 'vm')
+      await entering(names, path, options, () => addGuests(names, root, namespace, options));
+    else if (isNamespace(inner)) await entering(names, path, options, () => walkNamespace(names, root, inner, options));
     else names.strange.push(path);
   }
 }
 
-async function addGuests(names: ManifestNames, root: string, namespace: string): Promise<void> {
+async function addGuests(names: ManifestNames, root: string, namespace: string, options: WalkOptions): Promise<void> {
   const directory = join(root, 'manifests', namespace, 'vm');
   for (const entry of (await listDirectory(directory)) ?? []) {
-    if (entry.kind !== 'directory' || !isName(entry.name)) addStrange(names, join(directory, entry.name), entry);
-    else await addGuest(names, root, { namespace, guestType: 'vm', guestId: entry.name });
+    const path = join(directory, entry.name);
+    const guest: GuestRef = { namespace, guestType: 'vm', guestId: entry.name };
+    if (entry.kind !== 'directory' || !isName(entry.name)) addStrange(names, path, entry);
+    else await entering(names, path, options, () => addGuest(names, root, guest));
   }
 }
 
@@ -75,6 +115,10 @@ async function hasPacks(root: string): Promise<boolean> {
 }
 
 function addStrange(names: ManifestNames, path: string, { kind }: DirectoryEntry): void {
-  if (kind === 'lost') names.lost.push(path);
+  if (kind === 'lost') names.lost.push({ path, error: lost(path, 'the symbolic link leads nowhere') });
   else names.strange.push(path);
+}
+
+function lost(object: string, problem: string): DamageError {
+  return new DamageError('manifests-lost', problem, { object, offsetBytes: 0 });
 }

@@ -12,7 +12,7 @@ import { makeDirectories, syncDirectories, unlessMissing } from './directory-tre
 import { type StoreFs, systemCode } from './fs.js';
 import { giveName } from './give-name.js';
 import { guestDirectory, manifestPath, parseGuestFile } from './layout.js';
-import { listManifestNames } from './manifest-tree.js';
+import { type LostPlace, listManifestNames, type WalkOptions } from './manifest-tree.js';
 import type { Session, SessionPlace } from './session.js';
 import { readSmallFile, writeDurably } from './small-file.js';
 
@@ -38,15 +38,15 @@ export interface ManifestList {
   /** Paths in the tree that are none of ours. */
   readonly strange: string[];
   /** Paths in the tree where backups may have been that nobody can see now. */
-  readonly lost: string[];
+  readonly lost: LostPlace[];
 }
 
 /** Manifests read before signals and timers get their turn: some milliseconds' worth. */
 const READ_AT_ONCE = 64;
 
 /** Reads and checks every manifest, or every one of a guest. A damaged one is reported and stops nothing. */
-export async function listManifests(root: string, guest?: GuestRef): Promise<ManifestList> {
-  const { backups, strange, lost } = await listManifestNames(root, guest);
+export async function listManifests(root: string, guest?: GuestRef, options: WalkOptions = {}): Promise<ManifestList> {
+  const { backups, strange, lost } = await listManifestNames(root, guest, options);
   return { ...(await readManifests(root, backups)), strange, lost };
 }
 

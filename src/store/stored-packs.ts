@@ -2,8 +2,9 @@
 // The packs of a datastore as they lie on the disk: which there are, and what their tables say.
 
 import { join } from 'node:path';
+import type { VmarError } from '../base/errors.js';
 import { ContainerReader } from './container-reader.js';
-import { listDirectory } from './directory-entries.js';
+import { type DirectoryEntry, isShut, listDirectory } from './directory-entries.js';
 import { isPackPrefix, type PackId, packPath, parsePackName } from './layout.js';
 
 export interface PackList {
@@ -11,11 +12,13 @@ export interface PackList {
   readonly ids: PackId[];
   /** Paths of what does not belong there. */
   readonly strange: string[];
+  /** Directories of packs that nobody can look into, by the two digits that their packs begin with. */
+  readonly shut: Map<string, VmarError>;
 }
 
 /** Lists the packs by the names in the directory tree; opens none. */
 export async function listPacks(root: string): Promise<PackList> {
-  const list: PackList = { ids: [], strange: [] };
+  const list: PackList = { ids: [], strange: [], shut: new Map() };
   const packs = join(root, 'packs');
   for (const prefix of (await listDirectory(packs)) ?? []) {
     const directory = join(packs, prefix.name);
@@ -26,10 +29,20 @@ export async function listPacks(root: string): Promise<PackList> {
 }
 
 async function addPacks(list: PackList, directory: string, prefix: string): Promise<void> {
-  for (const entry of (await listDirectory(directory)) ?? []) {
+  for (const entry of await entriesOf(list, directory, prefix)) {
     const id = entry.kind === 'file' ? parsePackName(prefix, entry.name) : undefined;
     if (id === undefined) list.strange.push(join(directory, entry.name));
     else list.ids.push(id);
+  }
+}
+
+async function entriesOf(list: PackList, directory: string, prefix: string): Promise<DirectoryEntry[]> {
+  try {
+    return (await listDirectory(directory)) ?? [];
+  } catch (error) {
+    if (!isShut(error)) throw error;
+    list.shut.set(prefix, error);
+    return [];
   }
 }
 

@@ -15,7 +15,7 @@ import { readSmallFile } from '../../store/small-file.js';
 export async function refuseHidden({ strange, lost }: Pick<ManifestList, 'strange' | 'lost'>): Promise<void> {
   const [gone] = lost;
   if (gone !== undefined)
-    throw refusal(gone, 'it is gone or leads nowhere, and backups may be missing', 'Mount or put back');
+    throw refusal(gone.path, `${gone.error.message}, and backups may be missing`, 'Mount or put back');
   for (const path of strange) {
     const found = await manifestIn(path);
     if (found !== undefined)

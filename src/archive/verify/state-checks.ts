@@ -7,6 +7,7 @@ import { FailedError, VmarError } from '../../base/errors.js';
 import { damageListPaths } from '../../store/damage-list.js';
 import { EMPTY_RECORD, type FossilRecord } from '../../store/gc/fossil-record.js';
 import { readRecord, recordPath } from '../../store/gc/pack-state.js';
+import type { LostPlace } from '../../store/manifest-tree.js';
 import { readStateFile } from '../../store/state-file.js';
 import { historyPath } from '../../store/verify-history.js';
 import type { DamageKind, DamageList } from './damage.js';
@@ -50,8 +51,20 @@ async function check<Content>(
   }
 }
 
-/** Records links in manifests/ that lead nowhere. */
-export function recordLost(damage: DamageList, lost: readonly string[]): void {
-  const problem = 'is gone or leads nowhere; backups may be missing';
-  for (const file of lost) damage.add({ file, offsetBytes: 0, lengthBytes: 0, kind: 'manifest', problem });
+/** Records what cannot be looked into in manifests/. */
+export function recordLost({ damage, refused }: Omit<StateChecks, 'root'>, lost: readonly LostPlace[]): void {
+  for (const { path, error } of lost) {
+    const problem = `${error.message}; backups may be missing`;
+    const record = damage.add({ file: path, offsetBytes: 0, lengthBytes: 0, kind: 'manifest', problem });
+    if (error instanceof FailedError) refused.set(record, error);
+  }
+}
+
+/** Records directories of packs that cannot be read. @throws FailedError of one that is only not for us to read */
+export function recordShut(damage: DamageList, errors: Iterable<VmarError>): void {
+  for (const error of errors) {
+    if (error instanceof FailedError) throw error;
+    const place = { file: error.object ?? '', offsetBytes: 0, lengthBytes: 0 };
+    damage.add({ ...place, kind: 'read-error', problem: error.message });
+  }
 }

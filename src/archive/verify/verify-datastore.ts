@@ -28,7 +28,7 @@ import { fileBytes, rangeInContainer, wholeFile } from './damaged-range.js';
 import type { EnsureChecked } from './good-places.js';
 import { MissingPacks } from './missing-packs.js';
 import { scanIds } from './scan-ids.js';
-import { checkState, recordLost } from './state-checks.js';
+import { checkState, recordLost, recordShut } from './state-checks.js';
 import { takingTurns } from './turns.js';
 import { BackupsVerifier } from './verify-backups.js';
 import { verifyContainer } from './verify-container.js';
@@ -128,9 +128,11 @@ async function begin(
   const damage = new DamageList();
   const damagedPlaces = new DamagedPlaces();
   const refused = new Map<number, FailedError>();
-  const list = await listManifests(root);
-  recordLost(damage, list.lost);
-  const present = (await store.listPackIds()).sort();
+  const list = await listManifests(root, undefined, { isLenient: true });
+  recordLost({ damage, refused }, list.lost);
+  const { ids, shut } = await store.listPacksSeen();
+  recordShut(damage, shut.values());
+  const present = ids.sort();
   // Before they are written anew.
   const { successors } = await checkState({ root, damage, refused });
   const entries = new DamageEntries(root, chunks.packs, damage, damagedPlaces);

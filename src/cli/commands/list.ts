@@ -28,11 +28,12 @@ export async function run(context: Context, guestText: string | undefined): Prom
   }
   return await withStore(context, async ({ root }) => {
     const guest = guestText === undefined ? undefined : (await findGuests(root, [guestText]))[0];
-    const list = await listBackups(root, guest);
+    const list = await listBackups(root, guest, { isLenient: true });
     const known = await readDamage(root, context.log);
     for (const path of list.strange) context.log.warn(`${printable(path)} does not belong there`);
-    for (const path of list.lost)
-      context.log.warn(`${printable(path)} is gone or leads nowhere: backups may be missing`);
+    for (const { path, error } of list.lost) {
+      context.log.warn(`backups may be missing: ${printable(path)}: ${error.message}`);
+    }
     context.output.result(
       () => asDocument(list, known),
       () => asTable(context, list, known),
