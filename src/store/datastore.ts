@@ -24,6 +24,9 @@ const MOST_SUPERBLOCK_BYTES = 1 << 20;
 /** In search of one that tells what the superblock said. */
 const MOST_PACKS_TRIED = 16;
 
+/** Who reads more backups than that (a copy, not a diff) is better served with all packs at once. */
+const MOST_PORTIONS = 2;
+
 export interface DatastoreOptions {
   /** Where hosts keep what can be made again; the index lies in a directory of its own in it. */
   readonly cacheDir: string;
@@ -38,6 +41,8 @@ export class Datastore {
   readonly fs: StoreFs;
   readonly log: Log;
   #index: Promise<ChunkIndex> | undefined;
+  /** How often it was asked for some packs. */
+  #portions = 0;
   /** Settled when the index knows of all packs. */
   #whole: Promise<void> | undefined;
 
@@ -83,7 +88,7 @@ export class Datastore {
   async index(wanted?: ReadonlySet<PackId>): Promise<ChunkIndex> {
     this.#index ??= this.#openIndex();
     const index = await this.#index;
-    if (wanted === undefined) this.#whole ??= this.#reconcile(index);
+    if (wanted === undefined || ++this.#portions > MOST_PORTIONS) this.#whole ??= this.#reconcile(index);
     await (this.#whole ?? this.#reconcile(index, wanted));
     return index;
   }

@@ -4,8 +4,9 @@
 
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { lookAtBackup } from '#vmar/src/archive/open-backup.js';
+import { describe, expect, it, vi } from 'vitest';
+import { lookAtBackup, openBackup } from '#vmar/src/archive/open-backup.js';
+import { ChunkIndex } from '#vmar/src/store/chunk-index.js';
 import { listManifests } from '#vmar/src/store/manifests.js';
 import { seededRandom } from '../base/random.js';
 import { memoryDirectory } from '../crash/memory-directory.js';
@@ -52,6 +53,18 @@ describe('an index that is empty', () => {
       const known = await inIndex(world);
       for (const packId of manifest.packs) expect(known.has(packId)).toBe(true);
     }
+  });
+
+  it('takes in everything at once for who reads one backup after another', async () => {
+    const world = await worldOf('copies');
+    const looked = vi.spyOn(ChunkIndex.prototype, 'reconcile');
+    const store = await world.open();
+    for (let guest = 0; guest < GUESTS; guest++) await (await openBackup(store, `${guest}/latest`)).close();
+    const { length } = await store.listPackIds();
+    expect((await store.index()).packs().size).toBe(length);
+    await store.close();
+    expect(looked).toHaveBeenCalledTimes(3);
+    looked.mockRestore();
   });
 
   it('is not made for what the index is not needed for', async () => {
