@@ -19,6 +19,8 @@ export interface Context {
   /** As typed, for messages: "vmar backup". */
   readonly command: string;
   readonly datastoreDirectory: string | undefined;
+  /** It is what --datastore says, not the environment. */
+  readonly isDatastoreNamed: boolean;
   /** Of nightly jobs, where the environment names one. */
   readonly configFile: string | undefined;
   readonly cacheDirectory: string;
@@ -44,6 +46,7 @@ export function createContext(given: {
   return {
     command,
     datastoreDirectory: (globals.datastore ?? environment.datastoreDirectory) || undefined,
+    isDatastoreNamed: Boolean(globals.datastore),
     configFile: environment.configFile,
     cacheDirectory: environment.cacheDirectory,
     temporaryDirectory: environment.temporaryDirectory,

@@ -16,7 +16,7 @@ const CONFIG_FILE = '/etc/vmar/vmar.yaml';
  * What `--config-file` or VMAR_CONFIG names, else the host's own if there is one.
  * @throws UsageError for a wrong one, FailedError for one that was named and cannot be read
  */
-async function seenConfig(context: Context, flags: ConfigFlags): Promise<NightlyConfig | undefined> {
+export async function seenConfig(context: Context, flags: ConfigFlags): Promise<NightlyConfig | undefined> {
   const isNamed = flags.configFile !== undefined || context.configFile !== undefined;
   if (!isNamed && !existsSync(CONFIG_FILE)) return undefined;
   const { openConfig } = await import('./job-config.js');

@@ -98,6 +98,11 @@ describe('job list and history', () => {
     const text = await night.bench.run(night.words('history', '--guests'), { env: { VMAR_DATASTORE: undefined } });
     expect(text.text).toMatch(/^\S+ \S+ +nightly +backup +ok +\S+ s +1 of 1 /m);
     expect(text.text).toMatch(/^100 +ok /m);
+    // A configuration goes before the environment, --datastore before it.
+    await night.bench.json(['init', 'other']);
+    const env = { VMAR_DATASTORE: night.bench.path('other') };
+    expect((await night.bench.json(night.words('history'), { env })).runs).toHaveLength(2);
+    expect((await night.bench.json(['--datastore', 'other', ...night.words('history')])).runs).toEqual([]);
     expect((await night.bench.json(night.words('history', 'tidy'))).runs).toMatchObject([{ job: 'tidy', guests: [] }]);
     expect((await night.bench.json(['job', 'history', '--last', '1'])).runs).toHaveLength(1);
   });

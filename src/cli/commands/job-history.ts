@@ -2,6 +2,7 @@
 // vmar job history
 
 import { EXIT, type ExitStatus } from '../../base/errors.js';
+import type { NightlyConfig } from '../../nightly/config.js';
 import type { JobReport } from '../../nightly/history.js';
 import { reportDocument } from '../../nightly/report-document.js';
 import type { Context } from '../context.js';
@@ -11,6 +12,7 @@ import { guestTable, seconds } from '../job-report-text.js';
 import { readHistories } from '../job-stores.js';
 import { parseCount } from '../parse-count.js';
 import { printable } from '../printable.js';
+import { seenConfig } from '../seen-config.js';
 import { renderTable } from '../table.js';
 
 export interface JobHistoryFlags extends ConfigFlags {
@@ -23,16 +25,23 @@ const MOST_LAST = 1_000_000;
 
 export async function run(context: Context, names: readonly string[], flags: JobHistoryFlags): Promise<ExitStatus> {
   const last = flags.last === undefined ? DEFAULT_LAST : parseCount(flags.last, '--last', 1, MOST_LAST);
-  const config = context.datastoreDirectory === undefined ? openConfig(context, flags) : undefined;
+  const config = context.isDatastoreNamed ? undefined : await historyConfig(context, flags);
+  const place = config === undefined ? context : { ...context, datastoreDirectory: undefined };
   const wanted = new Set(names);
   const fits = ({ job }: JobReport): boolean => wanted.size === 0 || wanted.has(job);
-  const { reports, isPartial } = await readHistories(context, config, fits, last);
+  const { reports, isPartial } = await readHistories(place, config, fits, last);
   const runs = [...reports].reverse();
   context.output.result(
     () => ({ runs: runs.map(reportDocument) }),
     () => asText(context, runs, flags.guests === true),
   );
   return isPartial ? EXIT.failed : EXIT.done;
+}
+
+/** Jobs are what a configuration says: it goes before VMAR_DATASTORE, which serves where there is none. */
+async function historyConfig(context: Context, flags: ConfigFlags): Promise<NightlyConfig | undefined> {
+  const config = await seenConfig(context, flags);
+  return config === undefined && context.datastoreDirectory === undefined ? openConfig(context, flags) : config;
 }
 
 function asText(context: Context, runs: readonly JobReport[], withGuests: boolean): string {
