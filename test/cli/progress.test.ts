@@ -5,6 +5,7 @@ import { barText } from '#vmar/src/cli/bar-text.js';
 import { Output } from '#vmar/src/cli/output.js';
 import { Progress } from '#vmar/src/cli/progress.js';
 import { RateMeter } from '#vmar/src/cli/rate-meter.js';
+import { Waiting } from '#vmar/src/cli/waiting.js';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance'] });
@@ -40,6 +41,32 @@ describe('progress away from a terminal', () => {
     const progress = new Progress(output, 'backing up');
     vi.advanceTimersByTime(60_000);
     progress.end();
+    expect(lines).toEqual([]);
+  });
+});
+
+describe('a wait', () => {
+  it('is told on a terminal once it lasts, and goes away', () => {
+    let shown = '';
+    const terminal = { columns: 30, write: (text: string) => (shown += text) };
+    const output = { quiet: false, progressTerminal: terminal, live: undefined } as unknown as Output;
+    const waiting = new Waiting(output, (passed) => `booting: ${passed} of at most 10 min 0 s`);
+    vi.advanceTimersByTime(1900);
+    expect(shown).toBe('');
+    vi.advanceTimersByTime(10_100);
+    expect(shown.split('\u001b[K').at(-1)).toBe('booting: 12 s of at most 10 m');
+    waiting.end();
+    expect(shown.endsWith('\u001b[K')).toBe(true);
+    const before = shown;
+    vi.advanceTimersByTime(60_000);
+    expect(shown).toBe(before);
+  });
+
+  it('is nothing elsewhere', () => {
+    const { output, lines } = fakeOutput(false);
+    const waiting = new Waiting(output, () => 'booting');
+    vi.advanceTimersByTime(60_000);
+    waiting.end();
     expect(lines).toEqual([]);
   });
 });

@@ -7,9 +7,11 @@ import { type DrillResult, drillBackup } from '../../live/drill/drill.js';
 import type { Context } from '../context.js';
 import { keepDrillReport, tellDrill } from '../drill-report.js';
 import { type DrillFlags, type DrillWish, parseDrill } from '../drill-wish.js';
+import { humanDuration } from '../human.js';
 import { type OpenBackup, withBackups } from '../open-named-backup.js';
 import { describeError } from '../render-error.js';
 import { secondsSinceStart } from '../seconds.js';
+import { Waiting } from '../waiting.js';
 
 export type { DrillFlags } from '../drill-wish.js';
 
@@ -40,6 +42,7 @@ export async function run(context: Context, name: string, flags: DrillFlags): Pr
 
 async function drill(context: Context, backup: OpenBackup, wish: DrillWish, signal: AbortSignal): Promise<DrillResult> {
   const executor = createReader(backup, wish.workers);
+  const waiting = new Waiting(context.output, (passed) => waitingText(wish, passed));
   try {
     return await drillBackup(backup, {
       ...{ action: wish.drill, disks: wish.disks, executor, signal, log: context.log },
@@ -47,6 +50,14 @@ async function drill(context: Context, backup: OpenBackup, wish: DrillWish, sign
       workDirectory: wish.workDirectory,
     });
   } finally {
+    waiting.end();
     await executor.close();
   }
+}
+
+/** "booting: 35 s of at most 10 min 0 s" */
+function waitingText({ drill }: DrillWish, passed: string): string {
+  const [doing, seconds] =
+    drill.kind === 'boot' ? ['booting', drill.boot.timeoutSeconds] : ['checking file systems', drill.timeoutSeconds];
+  return `${doing}: ${passed}${Number.isFinite(seconds) ? ` of at most ${humanDuration(seconds)}` : ''}`;
 }
