@@ -19,3 +19,17 @@ export function durationSecondsOf(text: string): number | undefined {
   const seconds = Number(number) * (SECONDS[unit] ?? 0);
   return seconds > 0 ? seconds : undefined;
 }
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+/** "1.5 GiB" */
+export function humanSize(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  // 1023.95 would be shown as 1024.
+  while (value >= 1023.95 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : Math.round(value * 10) / 10} ${UNITS[unit]}`;
+}

@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Numbers for people.
 
-const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+import { humanSize } from '../base/quantities.js';
 
-/** "1.5 GiB" */
-export function humanSize(bytes: number): string {
-  let value = bytes;
-  let unit = 0;
-  // 1023.95 would be shown as 1024.
-  while (value >= 1023.95 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : Math.round(value * 10) / 10} ${UNITS[unit]}`;
-}
+export { humanSize } from '../base/quantities.js';
 
 /** "212 MiB/s"; "-" where nothing can be said. */
 export function humanRate(bytes: number, seconds: number): string {

@@ -4,6 +4,7 @@
 import { statfs } from 'node:fs/promises';
 import { toHex } from '../base/bytes.js';
 import { FailedError } from '../base/errors.js';
+import { humanSize } from '../base/quantities.js';
 import type { Datastore } from '../store/datastore.js';
 import type { DatastoreConfig } from './config.js';
 
@@ -29,7 +30,7 @@ export async function checkRoom(path: string, minFreeBytes: number): Promise<voi
   const freeBytes = bavail * bsize;
   if (freeBytes >= minFreeBytes) return;
   throw new FailedError('min-free', 'less is free than must stay free', {
-    ...{ object: path, expected: `${minFreeBytes} bytes`, found: `${freeBytes} bytes` },
+    ...{ object: path, expected: `at least ${humanSize(minFreeBytes)}`, found: humanSize(freeBytes) },
     advice: 'Make room: `vmar prune`, `vmar gc`, or other files; or set min-free lower.',
   });
 }

@@ -3,6 +3,7 @@
 
 import type { JobStep } from '../../formats/vmar/job-report.js';
 import { BugError, VmarError } from '../base/errors.js';
+import { humanSize } from '../base/quantities.js';
 import { formatGuest, type GuestRef } from '../store/backup-id.js';
 import type { Datastore } from '../store/datastore.js';
 import { pruneGuest } from '../store/prune.js';
@@ -110,7 +111,7 @@ function summaryOf(step: string, document: JsonObject): string {
   if (step === 'gc') {
     const freed = Number(inner('deleted').bytes ?? 0) - Number(inner('written').bytes ?? 0);
     // What is rewritten now goes away with a later one.
-    const change = freed >= 0 ? `${freed} bytes freed` : `${-freed} bytes more for now`;
+    const change = freed >= 0 ? `${humanSize(freed)} freed` : `${humanSize(-freed)} more for now`;
     return `${counted(inner('deleted').packs, 'pack')} deleted, ${change}`;
   }
   if (step === 'verify') {

@@ -6,6 +6,7 @@
 
 import { statfsSync } from 'node:fs';
 import { FailedError } from '../base/errors.js';
+import { humanSize } from '../base/quantities.js';
 import { type CreateOptions, type StoreFile, type StoreFs, storeFailure } from './fs.js';
 
 /** Bytes written to a file between two looks at the file system. */
@@ -17,8 +18,8 @@ export function checkRoom(directory: string, minFreeBytes: number): void {
   if (freeBytes >= minFreeBytes) return;
   throw new FailedError('min-free', 'too little is free on the file system of the datastore', {
     object: directory,
-    expected: `at least ${minFreeBytes} bytes`,
-    found: `${freeBytes} bytes`,
+    expected: `at least ${humanSize(minFreeBytes)}`,
+    found: humanSize(freeBytes),
     advice: 'Free space there (`vmar prune`, then `vmar gc`), or ask for less with --min-free.',
   });
 }
