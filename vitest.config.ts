@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 import { availableParallelism } from 'node:os';
 import { configDefaults, defineConfig } from 'vitest/config';
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // After tsc: the generated protobuf module joins dist/, and the programs are bundled.
 //
 // The programs are started every night for every guest, often for a second's work: reading two hundred small modules

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Generates the static protobuf module (and its types) from formats/vmar/vmar.proto, for tsc and for dist/.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';

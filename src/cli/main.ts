@@ -50,7 +50,10 @@ class Run {
       await program.parseAsync(normalise(this.#words), { from: 'user' });
     } catch (error) {
       if (!(error instanceof CommanderError)) this.#status = this.tell(error);
-      else if (error.exitCode !== 0) this.#status = this.tell(usageError(program, this.#words, error));
+      else if (error.exitCode !== 0) {
+        this.#command = commandOf(program, this.#words);
+        this.#status = this.tell(usageError(this.#command, error));
+      }
     }
     return this.#output.hasFailed && this.#status === EXIT.done ? EXIT.failed : this.#status;
   }
@@ -83,10 +86,15 @@ function isGiven(words: readonly string[], flag: string): boolean {
   return words.slice(0, end < 0 ? words.length : end).includes(flag);
 }
 
+/** "vmar job run", as far as the words have it. */
+function commandOf(command: Command, words: readonly string[]): string {
+  const inner = command.commands.find((known) => words.includes(known.name()));
+  return inner === undefined ? command.name() : `${command.name()} ${commandOf(inner, words)}`;
+}
+
 /** The parser's own complaints, as ours. */
-function usageError(program: Command, words: readonly string[], error: CommanderError): UsageError {
-  const command = program.commands.map((known) => known.name()).find((name) => words.includes(name));
-  const advice = `See: ${[program.name(), command, '--help'].filter(Boolean).join(' ')}`;
+function usageError(command: string, error: CommanderError): UsageError {
+  const advice = `See: ${command} --help`;
   if (error.code === 'commander.help') return new UsageError('no-command', 'no command was given', { advice });
   const message = error.message
     .replace(/^error: /, '')

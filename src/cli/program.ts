@@ -44,6 +44,7 @@ export function buildProgram(name: ProgramName, call: CallCommand): Command {
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
     .version(`${name} ${packageVersion()}`, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
+    .helpCommand('help [command]', 'print the help of a command')
     .option('--datastore <dir>', 'the datastore; by default what VMAR_DATASTORE says')
     .option('--json', 'print one JSON document on standard output')
     .option('--quiet', 'print no progress and no notices')

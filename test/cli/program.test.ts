@@ -54,6 +54,13 @@ describe('help and version', () => {
   });
 });
 
+/** The command that help is offered for. */
+function named(words: readonly string[]): string {
+  const [command = '', inner = ''] = words;
+  if (command === 'job') return `vmar job ${inner}`;
+  return COMMANDS.includes(command) ? `vmar ${command}` : 'vmar';
+}
+
 describe('wrong usage exits with 2, in two lines at most', () => {
   it.each([
     ['no command', []],
@@ -62,12 +69,14 @@ describe('wrong usage exits with 2, in two lines at most', () => {
     ['a missing argument', ['show']],
     ['too many arguments', ['show', 'a', 'b']],
     ['an option without its value', ['backup', '100', '--disk']],
+    ['an unknown option of an inner command', ['job', 'run', '--frobnicate']],
   ])('%s', async (_, words) => {
     const { status, text, stderr } = await bench.run(words);
     expect(status).toBe(2);
     expect(text).toBe('');
     expect(stderr.trimEnd().split('\n').length).toBeLessThanOrEqual(2);
     expect(stderr).toMatch(/^vmar/);
+    expect(stderr).toContain(`See: ${named(words)} --help`);
     expect(await bench.error(words)).toMatchObject({ exit: 2 });
   });
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 import { defineConfig } from 'vitest/config';
 
 // The tests with a real guest take minutes: npm run test:guest. One test rests on the one before it.

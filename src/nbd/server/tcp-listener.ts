@@ -32,7 +32,7 @@ export async function listenOnAddress(
   if (host === '') throw new UsageError('no-address', 'name the address to listen on');
   const address = await resolve(host);
   if (!hasTls && !allowPlain && !isLoopback(address)) {
-    throw new UsageError('plain-refused', 'without TLS everyone on the network could read and write the disks', {
+    throw new UsageError('plain-refused', 'without TLS everyone who reaches it could use the disks', {
       object: host,
       advice: 'Configure TLS, listen on 127.0.0.1 or on a Unix socket.',
     });
