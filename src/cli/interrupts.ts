@@ -3,6 +3,9 @@
 
 import type { Output } from './output.js';
 
+/** Signals so close to each other are one. */
+const SAME_MILLIS = 250;
+
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 export class Interrupts {
@@ -11,7 +14,8 @@ export class Interrupts {
   readonly #program: string;
   readonly #end: () => never;
   #cancel: (() => void) | undefined;
-  #interrupted = false;
+  /** When the first signal came; undefined before. */
+  #interruptedMillis: number | undefined;
   /** The end of standard input, too, cancels what can be cancelled. */
   endsWithInput = false;
 
@@ -60,12 +64,15 @@ export class Interrupts {
 
   /** What is under way already is left to itself. */
   #onOrphaned(): void {
-    if (!this.#interrupted && this.#cancel !== undefined) this.#onSignal();
+    if (this.#interruptedMillis === undefined && this.#cancel !== undefined) this.#onSignal();
   }
 
   #onSignal(): void {
-    if (this.#interrupted || this.#cancel === undefined) this.#end();
-    this.#interrupted = true;
+    const nowMillis = performance.now();
+    // timeout(1) and other wrappers pass a signal on that the kernel has given us already.
+    if (this.#interruptedMillis !== undefined && nowMillis - this.#interruptedMillis < SAME_MILLIS) return;
+    if (this.#interruptedMillis !== undefined || this.#cancel === undefined) this.#end();
+    this.#interruptedMillis = nowMillis;
     this.#output.notice(`${this.#program}: stopping; once more ends it at once`);
     this.#cancel();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a live restore tells: with --json one document a line, see docs/JSON.md; else text and a progress bar.
 
+import { resolve } from 'node:path';
 import type { ExitStatus } from '../base/errors.js';
 import type { LiveEvent, LiveOutcome } from '../live/live-restore.js';
 import type { Context } from './context.js';
@@ -17,7 +18,8 @@ export class LiveReport {
 
   constructor(context: Context, socketPath: string) {
     this.#context = context;
-    this.#socketPath = socketPath;
+    // Whoever reads it may be in another directory.
+    this.#socketPath = resolve(socketPath);
   }
 
   tell(event: LiveEvent): void {

@@ -4,7 +4,7 @@ import { type ChildProcess, execFileSync } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { closeSync, constants, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Interrupts } from '#vmar/src/cli/interrupts.js';
 import type { Output } from '#vmar/src/cli/output.js';
 import { Bench } from './bench.js';
@@ -24,6 +24,10 @@ function fake() {
   return { process, interrupts, statuses };
 }
 
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
 describe.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s', (signal) => {
   it('ends the program where nothing needs cancelling', async () => {
     const { process, interrupts, statuses } = fake();
@@ -38,6 +42,7 @@ describe.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s', (signal) => {
 
   it('cancels at first, and ends the program the second time', async () => {
     const { process, interrupts, statuses } = fake();
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(1000);
     let cancelled = 0;
     await interrupts.during(
       () => {
@@ -46,6 +51,10 @@ describe.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s', (signal) => {
       async () => {
         process.emit(signal);
         expect(cancelled).toBe(1);
+        // As timeout(1) does it.
+        process.emit(signal);
+        expect(statuses).toEqual([]);
+        clock.mockReturnValue(1250);
         expect(() => process.emit(signal)).toThrow(Ended);
       },
     );

@@ -106,7 +106,7 @@ describe('vma-restore --live', () => {
       ...['listening', 'filled', 'filled', 'done', 'exit'],
     ]);
     expect(process.events[0]).toMatchObject({
-      socket: 's.sock',
+      socket: bench.path('s.sock'),
       disks: [
         { name: 'drive-scsi0', target: 't.raw', state: bench.path('t.raw.vmar-live'), held: 0, resumed: false },
         { name: 'b', size: BIG },
