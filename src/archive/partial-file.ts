@@ -81,8 +81,20 @@ async function removeLeftovers(target: string): Promise<void> {
   }
 }
 
+const WORDS: Readonly<Record<string, string>> = {
+  EEXIST: 'there is one already',
+  ENOENT: 'there is no such directory',
+  ENOTDIR: 'a part of the path is no directory',
+  EACCES: 'permission is denied',
+  EPERM: 'it is not permitted',
+  EROFS: 'the file system is read-only',
+  ENAMETOOLONG: 'its name is too long',
+  ENOSPC: 'no space is left on the device',
+};
+
 function failure(problem: string, target: string, error: unknown): FailedError {
   const code = systemCode(error);
-  const why = code === 'EEXIST' ? 'there is one already' : (code ?? String(error));
-  return new FailedError('target-failed', `${problem}: ${why}`, { object: target, cause: error });
+  const why = code === undefined ? String(error) : (WORDS[code] ?? code);
+  const advice = code === 'ENOENT' ? 'Make its directory first.' : 'Name a place where a file can be written.';
+  return new FailedError('target-failed', `${problem}: ${why}`, { object: target, advice, cause: error });
 }

@@ -4,6 +4,7 @@
 import { mkdir, open, rmdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { FailedError, systemErrorCode } from '../base/errors.js';
+import { storeFailure } from '../store/fs.js';
 
 export class TargetDirectory {
   readonly #path: string | undefined;
@@ -25,9 +26,10 @@ export class TargetDirectory {
         await syncDirectory(dirname(path));
       }
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new FailedError('no-directory', `the directory cannot be made: ${why}`, {
+      const { message, advice } = storeFailure(error, 'make the directory', this.#path);
+      throw new FailedError('no-directory', message, {
         object: this.#path,
+        ...(advice === undefined ? {} : { advice }),
         cause: error,
       });
     }

@@ -69,6 +69,7 @@ const WORDINGS: Readonly<Record<string, Wording>> = {
   EPERM: { code: 'no-permission', problem: 'the operation is not permitted', advice: NO_PERMISSION },
   EEXIST: { code: 'exists', problem: 'it exists already', advice: 'Choose another name, or remove it.' },
   ENOENT: { code: 'missing', problem: 'no such file or directory', advice: 'Check that the file system is mounted.' },
+  ENOTDIR: { code: 'not-a-directory', problem: 'a part of the path is no directory', advice: 'Choose another place.' },
   EISDIR: { code: 'not-a-file', problem: 'it is a directory', advice: 'Remove it, or put back what was there.' },
   ELOOP: { code: 'is-a-link', problem: 'it is a symbolic link', advice: 'Remove it, or put back what was there.' },
   EIO: {

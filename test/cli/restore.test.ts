@@ -147,6 +147,22 @@ describe('vmar restore --disk', () => {
     expect(readFileSync(bench.path('small.raw')).every((byte) => byte === 0)).toBe(true);
   });
 
+  it('says what to do where a target or directory cannot be made', async () => {
+    expect(await bench.error(['restore', '100', '--disk', 'scsi0=no/such/x.raw'])).toMatchObject({
+      message: 'the target cannot be made: there is no such directory',
+      advice: 'Make its directory first.',
+    });
+    for (const [to, problem] of [
+      ['a.raw', 'it exists already'],
+      ['a.raw/x', 'a part of the path is no directory'],
+    ] as const) {
+      expect(await bench.error(['restore', '100', '--to', to])).toMatchObject({
+        message: `cannot make the directory: ${problem}`,
+        advice: expect.any(String),
+      });
+    }
+  });
+
   it('refuses what makes no sense', async () => {
     const cases: [string[], object][] = [
       [['100'], { exit: 2, code: 'no-target' }],
