@@ -59,8 +59,7 @@ programs() {
   node scripts/runtime-packages.mjs node_modules "$home/node_modules"
   for name in vmar vma-restore; do ln -s "../lib/vmar/dist/bundle/cli/$name.js" "$work/vmar/usr/bin/$name"; done
   documentation vmar README.md
-  mkdir -p "$work/vmar/usr/share/doc/vmar/docs"
-  cp docs/*.md "$work/vmar/usr/share/doc/vmar/docs/"
+  cp --parents docs/*.md formats/*/SPEC.md formats/vmar/vmar.proto plugins/*/README.md "$work/vmar/usr/share/doc/vmar/"
   package_of vmar "$architecture" 'nodejs (>= 20.19), libc6' 'qemu-utils, lzop' \
     "deduplicated, verifiable backups of virtual machines
  Backs up the disks of virtual machines on QEMU/KVM and Proxmox hosts into a
