@@ -107,7 +107,7 @@ describe('a bar and results on one terminal', () => {
     let shown = '';
     const stream = {
       isTTY: true,
-      listenerCount: () => 1,
+      on: () => {},
       write: (text: string) => {
         shown += text;
       },
