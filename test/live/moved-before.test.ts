@@ -9,20 +9,29 @@ import { SILENT } from '#vmar/src/base/log.js';
 import { findMoved } from '#vmar/src/live/switch/moved-before.js';
 import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
 import { scratchDirectory } from '../base/scratch.js';
-import { fakeMonitor } from '../qmp/fake-line-server.js';
+import { fakeServer, GREETING } from '../qmp/fake-line-server.js';
 
-it('takes no guest for moved that cannot be asked, and asks for seconds only', async () => {
+it.each([
+  ['qmp_capabilities', ''],
+  ['query-named-block-nodes', '{"return": {}, "id": "vmar-1"}\n'],
+])('takes no guest for moved that does not answer %s, and asks for seconds only', async (last, first) => {
   const path = join(scratchDirectory(), 'qmp');
-  const fake = await fakeMonitor(path, () => undefined);
+  const fake = await fakeServer(
+    path,
+    (socket) => socket.write(GREETING),
+    (line, socket) => {
+      if (line.includes('qmp_capabilities')) socket.write(first);
+    },
+  );
   const host = {
     address: { kind: 'socket' as const, path },
     // Far beyond what a test may take.
-    openMonitor: () => QmpClient.open(path, { commandMillis: 3_600_000 }),
+    openMonitor: (signal?: AbortSignal) => QmpClient.open(path, { commandMillis: 3_600_000, signal }),
     runWindow: () => Promise.reject(new Error('not now')),
     clearBackups: () => Promise.reject(new Error('not now')),
   };
   const disks = [{ name: 'a', targetPath: '/nowhere/a.raw', statePath: '/nowhere/a.raw.vmar-live' }];
   const options = { socketPath: path, clock: REAL_CLOCK, log: SILENT, signal: new AbortController().signal };
   expect(await findMoved(host, disks, options)).toEqual([]);
-  expect(fake.lines.map((line) => JSON.parse(line).execute)).toContain('query-named-block-nodes');
+  expect(JSON.parse(fake.lines.at(-1) ?? '').execute).toBe(last);
 });

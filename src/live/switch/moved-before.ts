@@ -10,7 +10,7 @@ import { NbdServer } from '../../nbd/server/nbd-server.js';
 import { inTime } from '../../qmp/qmp-client.js';
 import { StatePath } from '../state-place.js';
 import { clearUp, isMoved, letRun } from './clear-up.js';
-import { lookAtGuest } from './guest-view.js';
+import { type GuestView, lookAtGuest } from './guest-view.js';
 import { MovedTarget } from './moved-target.js';
 import type { SwitchHost } from './switch-over.js';
 
@@ -40,22 +40,33 @@ export async function findMoved(
   { log, signal }: FinishOptions,
 ): Promise<BegunDisk[]> {
   try {
-    const monitor = await host.openMonitor(signal);
-    try {
-      const view = await inTime(lookAtGuest(monitor), ASK_MILLIS, signal, () => {
-        return new FailedError('qmp-timeout', `QEMU did not answer within ${ASK_MILLIS} ms`, { object: monitor.name });
-      });
-      const moved: BegunDisk[] = [];
-      for (const disk of disks) if (await isMoved(view, disk.targetPath)) moved.push(disk);
-      // That a guest uses a target says of a restore only where one was made there.
-      return moved.some(({ statePath }) => statePath !== undefined) ? moved : [];
-    } finally {
-      await monitor.close();
-    }
+    const view = await askOnce(host, signal);
+    const moved: BegunDisk[] = [];
+    for (const disk of disks) if (await isMoved(view, disk.targetPath)) moved.push(disk);
+    // That a guest uses a target says of a restore only where one was made there.
+    return moved.some(({ statePath }) => statePath !== undefined) ? moved : [];
   } catch (error) {
     if (!(error instanceof VmarError)) throw error;
     log.debug(`whether the guest was moved before cannot be told: ${error.message}`);
     return [];
+  }
+}
+
+/** It greets at once; already what follows that it may not answer. */
+async function askOnce(host: SwitchHost, signal: AbortSignal): Promise<GuestView> {
+  const over = new AbortController();
+  const ask = async (): Promise<GuestView> => {
+    const monitor = await host.openMonitor(over.signal);
+    over.signal.addEventListener('abort', () => void monitor.close());
+    return await lookAtGuest(monitor);
+  };
+  try {
+    return await inTime(ask(), ASK_MILLIS, signal, () => {
+      const message = `QEMU did not answer within ${ASK_MILLIS} ms`;
+      return new FailedError('qmp-timeout', message, { object: host.address.kind });
+    });
+  } finally {
+    over.abort();
   }
 }
 
