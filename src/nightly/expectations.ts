@@ -5,16 +5,19 @@ import { realpathSync } from 'node:fs';
 import { type GuestRef, parseGuest } from '../store/backup-id.js';
 import type { BackupJobConfig, NightlyConfig } from './config.js';
 import { choosesGuest, matchPattern } from './guest-patterns.js';
+import { guestNamesNow } from './guests.js';
 
 export class Expectations {
-  static readonly NONE = new Expectations([], []);
+  static readonly NONE = new Expectations([], [], []);
   readonly #jobs: readonly BackupJobConfig[];
   /** Names and patterns of the configuration's guests. */
   readonly #known: readonly string[];
+  readonly #there: readonly string[];
 
-  private constructor(jobs: readonly BackupJobConfig[], known: readonly string[]) {
+  private constructor(jobs: readonly BackupJobConfig[], known: readonly string[], there: readonly string[]) {
     this.#jobs = jobs;
     this.#known = known;
+    this.#there = there;
   }
 
   /** What the configuration promises for the datastore in that directory. */
@@ -26,13 +29,14 @@ export class Expectations {
     return new Expectations(
       jobs.filter(({ datastore }) => names.has(datastore)),
       [...config.guests.keys()],
+      guestNamesNow(config.guests.values()),
     );
   }
 
-  /** The guests that jobs name one by one, whether they have backups or not. Those found by patterns are not known. */
+  /** The guests that jobs are for, whether they have backups or not: those of the file, and those that patterns find now. */
   get guests(): GuestRef[] {
-    return this.#known.flatMap((name) => {
-      const guest = name.includes('*') ? undefined : parseGuest(name);
+    return this.#there.flatMap((name) => {
+      const guest = parseGuest(name);
       return guest !== undefined && this.jobsOf(guest).length > 0 ? [guest] : [];
     });
   }

@@ -34,6 +34,22 @@ export function findJobGuests(configured: Iterable<GuestConfig>, { include, excl
   };
 }
 
+/**
+ * Names of the guests that there are now: those of the file, and those whose sockets are found; where a directory may not be
+ * looked into, there are none.
+ */
+export function guestNamesNow(configured: Iterable<GuestConfig>): string[] {
+  return [...configured].flatMap((guest) => {
+    if (!guest.isPattern) return [guest.name];
+    try {
+      return foundGuests(guest).map(({ name }) => name);
+    } catch (error) {
+      if (error instanceof FailedError) return [];
+      throw error;
+    }
+  });
+}
+
 function compareNames(a: string, b: string): number {
   const [guestA, guestB] = [parseGuest(a), parseGuest(b)];
   return guestA === undefined || guestB === undefined ? (a < b ? -1 : 1) : compareGuests(guestA, guestB);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { humanAge } from '#vmar/src/cli/human.js';
 import { parseDuration } from '#vmar/src/cli/parse-duration.js';
@@ -162,6 +162,32 @@ describe('vmar status with a configuration', () => {
     ]);
     writeConfig(daily(ago(2)));
     expect((await bench.run([...words, '1', '--max-age', '2h'])).status).toBe(1);
+  });
+
+  it('knows guests that a pattern finds, although none was ever backed up', async () => {
+    mkdirSync(bench.path('run'));
+    for (const name of ['1.qmp', '77.qmp', '78.qmp', 'a b.qmp', '1.log']) writeFileSync(bench.path('run', name), '');
+    const found = bench.path('found.yaml');
+    const lines = [
+      `datastores: {here: ${bench.path('planned')}}`,
+      `guests: {"*": {qmp: "${bench.path('run')}/*.qmp"}, "n/vm/*": {qmp: "/nowhere/*.qmp"}}`,
+      'jobs: {nightly: {guests: all, exclude: "78", datastore: here, schedule: "02:00"}}',
+    ];
+    writeFileSync(found, `${lines.join('\n')}\n`);
+    const { json } = await bench.run([
+      '--json',
+      '--datastore',
+      bench.path('planned'),
+      'status',
+      '--config-file',
+      found,
+    ]);
+    expect(json().guests).toMatchObject([
+      { guest: 'vm/1', backups: 2, jobs: ['nightly'] },
+      { guest: 'vm/2', jobs: ['nightly'] },
+      { guest: 'vm/77', backups: 0, overdue: true, why: 'none', jobs: ['nightly'] },
+      { guest: 'ns/vm/3' },
+    ]);
   });
 
   it('takes the datastore from a configuration that has one, and tells what is wrong with others', async () => {
