@@ -11,7 +11,11 @@ import { PrivateDirectory } from '../../src/base/private-directory.js';
 import type { BlockDevice } from '../../src/plugin-api.js';
 import { EXPORT_NAME, type ExportedImage, type QemuCommand, qemuCommands } from './qemu-command.js';
 
-/** $1 is the directory, the rest the command. Descriptor 3 is the pipe; 127 says that there is no such program. */
+/**
+ * $1 is the directory, the rest the command. Descriptor 3 is the pipe; 127 says that there is no such program. It is killed
+ * outright: qemu-nbd forgets a SIGTERM that comes while it starts, and who only reads has nothing to clear up. The shell would
+ * tell of that, to nobody, and end by it.
+ */
 const GUARDIAN = `
 directory=$1
 shift
@@ -19,9 +23,9 @@ command -v "$1" >/dev/null 2>&1 || exit 127
 exec 3<&0 </dev/null
 "$@" 3<&- &
 server=$!
-{ read -r _ <&3; kill "$server"; } 2>/dev/null &
+{ read -r _ <&3; kill -KILL "$server"; } 2>/dev/null &
 watch=$!
-exec 3<&-
+exec 3<&- 2>/dev/null
 wait "$server"
 status=$?
 kill "$watch" 2>/dev/null
@@ -33,7 +37,7 @@ const DIRECTORY_PREFIX = 'vmar-qemu-';
 const NO_PROGRAM = 127;
 const START_MILLIS = 30_000;
 const POLL_MILLIS = 10;
-/** A program that does not end when told to is killed. */
+/** After this the whole session is killed. */
 const END_MILLIS = 5000;
 const MOST_SAID = 8192;
 

@@ -169,6 +169,21 @@ describe.skipIf(!haveAll)('images that are not raw', () => {
     await untilClean();
   });
 
+  it('ends with us, though it forgets to end when it is told to', async () => {
+    const bin = bench.path('forgetful');
+    mkdirSync(bin);
+    spawnSync('mkfifo', [join(bin, 'nobody')]);
+    writeFileSync(join(bin, 'qemu-nbd'), `#!/bin/sh\ntrap '' TERM\nread -r _ <${join(bin, 'nobody')}\n`, {
+      mode: 0o755,
+    });
+    const words = ['backup', 'slow', '--disk', 'd=slow.qcow2'];
+    const running = bench.start(words, { env: { ...env, PATH: `${bin}:${process.env.PATH}` } });
+    await untilServed(running);
+    running.child.kill('SIGKILL');
+    await running.finished;
+    await untilClean();
+  });
+
   it('what a run that was killed together with its guardian left behind is swept by the next', async () => {
     const dead = join(temporary, 'vmar-qemu-Dead00');
     mkdirSync(dead, { mode: 0o700 });
