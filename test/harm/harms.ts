@@ -30,6 +30,15 @@ export interface Harm {
 
 type Do = (path: string, random: Random, others: readonly string[]) => (() => void) | undefined;
 
+/** The file is gone, and something else has its name. */
+function instead(make: (path: string) => void): Do {
+  return (path) => {
+    rmSync(path);
+    make(path);
+    return undefined;
+  };
+}
+
 const KINDS: Readonly<Record<string, Do>> = {
   flip: (path, random) => {
     const bytes = readFileSync(path);
@@ -81,31 +90,15 @@ const KINDS: Readonly<Record<string, Do>> = {
     renameSync(path, `${path}.bak`);
     return undefined;
   },
-  directory: (path) => {
-    rmSync(path);
-    mkdirSync(path);
-    return undefined;
-  },
+  directory: instead((path) => mkdirSync(path)),
   'symlink away': (path) => {
     renameSync(path, `${path}.moved`);
     symlinkSync(`${basename(path)}.moved`, path);
     return undefined;
   },
-  'dangling symlink': (path) => {
-    rmSync(path);
-    symlinkSync('/nowhere/at/all', path);
-    return undefined;
-  },
-  'symlink loop': (path) => {
-    rmSync(path);
-    symlinkSync(path, path);
-    return undefined;
-  },
-  fifo: (path) => {
-    rmSync(path);
-    execFileSync('mkfifo', [path]);
-    return undefined;
-  },
+  'dangling symlink': instead((path) => symlinkSync('/nowhere/at/all', path)),
+  'symlink loop': instead((path) => symlinkSync(path, path)),
+  fifo: instead((path) => execFileSync('mkfifo', [path])),
   socket: (path) => {
     rmSync(path);
     execFileSync('python3', [
@@ -115,16 +108,8 @@ const KINDS: Readonly<Record<string, Do>> = {
     ]);
     return undefined;
   },
-  '/dev/zero': (path) => {
-    rmSync(path);
-    symlinkSync('/dev/zero', path);
-    return undefined;
-  },
-  '/dev/full': (path) => {
-    rmSync(path);
-    symlinkSync('/dev/full', path);
-    return undefined;
-  },
+  '/dev/zero': instead((path) => symlinkSync('/dev/zero', path)),
+  '/dev/full': instead((path) => symlinkSync('/dev/full', path)),
   'huge sparse': (path) => {
     truncateSync(path, 2 ** 40);
     return undefined;
