@@ -7,12 +7,10 @@ import { type BarFacts, barText } from './bar-text.js';
 import { humanDuration, humanSize } from './human.js';
 import type { Output } from './output.js';
 import { RateMeter } from './rate-meter.js';
+import { CLEAR_LINE, lineColumns, QUIET_MILLIS } from './terminal-line.js';
 
-const QUIET_MILLIS = 2000;
 const LINE_MILLIS = 10_000;
 const BAR_MILLIS = 200;
-const DEFAULT_COLUMNS = 80;
-const CLEAR_LINE = '\r\u001b[K';
 const SAVE_CURSOR = '\u001b7';
 
 export class Progress {
@@ -66,8 +64,7 @@ export class Progress {
     if (this.#timer === undefined) return;
     this.#bar = new SingleBar({
       stream: terminal,
-      // The last column stays free: some terminals begin a new line when it is written to.
-      format: () => barText(this.#facts(), (terminal.columns || DEFAULT_COLUMNS) - 1),
+      format: () => barText(this.#facts(), lineColumns(terminal)),
       clearOnComplete: true,
       forceRedraw: true,
       gracefulExit: false,

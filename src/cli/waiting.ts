@@ -4,12 +4,9 @@
 
 import { humanDuration } from './human.js';
 import type { Output } from './output.js';
+import { CLEAR_LINE, lineColumns, QUIET_MILLIS } from './terminal-line.js';
 
-const QUIET_MILLIS = 2000;
 const LINE_MILLIS = 1000;
-const CLEAR_LINE = '\r\u001b[K';
-/** Columns of a terminal that does not tell. */
-const DEFAULT_COLUMNS = 80;
 
 export class Waiting {
   readonly #output: Output;
@@ -36,9 +33,8 @@ export class Waiting {
 
   #begin(terminal: NodeJS.WriteStream): void {
     const show = (): void => {
-      const columns = (terminal.columns || DEFAULT_COLUMNS) - 1;
       const text = this.#text(humanDuration(Math.floor((performance.now() - this.#startMillis) / 1000)));
-      terminal.write(`${CLEAR_LINE}${text.slice(0, columns)}`);
+      terminal.write(`${CLEAR_LINE}${text.slice(0, lineColumns(terminal))}`);
     };
     this.#output.live = { before: () => terminal.write(CLEAR_LINE), after: show, end: () => this.end() };
     this.#timer = setInterval(show, LINE_MILLIS).unref();
