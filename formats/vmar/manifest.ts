@@ -71,6 +71,11 @@ export interface Manifest {
   readonly finishedMillis: number;
 }
 
+/** Lengths of its disks together. */
+export function diskBytes({ disks }: Pick<Manifest, 'disks'>): number {
+  return disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
 export interface DecodedManifest {
   readonly manifest: Manifest;
   /** 32 bytes. */

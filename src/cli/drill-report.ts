@@ -3,6 +3,7 @@
 
 import { hostname } from 'node:os';
 import type { JobOutcome, JobReport } from '../../formats/vmar/job-report.js';
+import { diskBytes } from '../../formats/vmar/manifest.js';
 import { DatastoreChunks } from '../archive/datastore-chunks.js';
 import { WRITER_NAME } from '../archive/writer-name.js';
 import { EXIT, type ExitStatus, VmarError } from '../base/errors.js';
@@ -131,7 +132,7 @@ export async function keepDrillReport(
     ...{ errorCode: error?.code ?? '', error: error?.message ?? '' },
   };
   const counts = { sizeBytes: 0, readBytes: 0, zeroBytes: 0, unchangedBytes: 0, newBytes: 0, storedBytes: 0 };
-  const sizeBytes = backup.manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
+  const sizeBytes = diskBytes(backup.manifest);
   const report: JobReport = {
     ...{ job: 'drill', kind: 'drill', host: hostname(), writer: WRITER_NAME, ...ended },
     guests: [{ guest: formatGuest(backup.manifest), backup: backup.name, attempts: 1, ...ended, ...counts, sizeBytes }],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What `vmar list` tells of a backup, wherever that lies.
 
-import type { Manifest } from '../../formats/vmar/manifest.js';
+import { diskBytes, type Manifest } from '../../formats/vmar/manifest.js';
 import { formatTime } from '../../formats/vmar/names.js';
 import { formatGuest } from '../store/backup-id.js';
 import type { Column } from './table.js';
@@ -18,12 +18,7 @@ export function listedFacts(manifest: Manifest) {
   return {
     guest: formatGuest(manifest),
     time: formatTime(manifest.timeSeconds),
-    size: sizeOf(manifest),
+    size: diskBytes(manifest),
     disks: manifest.disks.map(({ name, sizeBytes }) => ({ name, size: sizeBytes })),
   };
-}
-
-/** Lengths of the disks together. */
-export function sizeOf(manifest: Manifest): number {
-  return manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What vmar status prints.
 
+import { diskBytes } from '../../formats/vmar/manifest.js';
 import { formatTime } from '../../formats/vmar/names.js';
 import { type GuestHealth, isWell } from '../nightly/guest-health.js';
 import { formatBackupId, formatGuest } from '../store/backup-id.js';
@@ -55,7 +56,7 @@ function timeOf(millis: number): string {
 
 /** Lengths of the disks of its last good backup. */
 export function sizeOf({ last }: GuestStatus): number {
-  return last?.manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0) ?? 0;
+  return last === undefined ? 0 : diskBytes(last.manifest);
 }
 
 export function statusText(output: Output, guests: readonly GuestHealth[], facts: StatusFacts): string {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copies one backup: by the ids of its chunks where both datastores are of one shape, else by reading its disks.
 
-import type { Manifest } from '../../../formats/vmar/manifest.js';
+import { diskBytes, type Manifest } from '../../../formats/vmar/manifest.js';
 import type { Sidecar } from '../../../formats/vmar/sidecar.js';
 import { BugError, InterruptedError, VmarError } from '../../base/errors.js';
 import type { BackupDescription } from '../../plugin-api.js';
@@ -49,7 +49,7 @@ export class CopyOne implements Copier {
   /** Takes the vault. */
   async #fill(ref: BackupRef, backup: OpenBackup, vault: DatastoreVault): Promise<CopiedBackup> {
     const { manifest } = backup;
-    const sizeBytes = manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
+    const sizeBytes = diskBytes(manifest);
     const told = { backup: formatBackupId(ref), isKnown: false, isRechunked: false, sizeBytes };
     try {
       if (await isThere(this.#options.destination, ref, manifest)) {

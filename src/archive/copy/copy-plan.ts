@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Which backups are to be copied, and which are at the other side already.
 
+import { diskBytes } from '../../../formats/vmar/manifest.js';
 import { FailedError, VmarError } from '../../base/errors.js';
 import { type BackupRef, compareBackups, formatBackupId, type GuestRef, sameGuest } from '../../store/backup-id.js';
 import type { Datastore } from '../../store/datastore.js';
@@ -44,7 +45,7 @@ async function planOne(
 ): Promise<PlannedCopy> {
   try {
     const wanted = await readManifest(source.root, ref);
-    const totalBytes = wanted.manifest.disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const totalBytes = diskBytes(wanted.manifest);
     if (!isTaken) return { ref, state: 'lacking', totalBytes };
     const found = await readManifest(destination.root, ref);
     if (isSameBackup(found.manifest, backupIdentity(wanted.manifest))) return { ref, state: 'there', found };

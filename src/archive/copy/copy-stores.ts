@@ -6,6 +6,7 @@
 // for what would stop all: a datastore that went away, a full disk.
 
 import { setImmediate as letOthersRun } from 'node:timers/promises';
+import { diskBytes } from '../../../formats/vmar/manifest.js';
 import { BugError, InterruptedError, VmarError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import { type BackupRef, formatBackupId } from '../../store/backup-id.js';
@@ -90,7 +91,7 @@ async function copyPlanned(planned: PlannedCopy, copier: Copier): Promise<Copied
   if (state === 'lacking') return await copier.copy(ref);
   await copier.complete(planned);
   const { manifest } = planned.found;
-  const sizeBytes = manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
+  const sizeBytes = diskBytes(manifest);
   const backup = formatBackupId(ref);
   return { backup, isKnown: true, isRechunked: false, sizeBytes, newBytes: 0, storedBytes: 0 };
 }

@@ -3,6 +3,7 @@
 // taken for there.
 
 import type { ChunkEntry } from '../../../formats/vmar/extent.js';
+import { diskBytes } from '../../../formats/vmar/manifest.js';
 import { VmarError } from '../../base/errors.js';
 import { type BackupRef, formatBackupId } from '../../store/backup-id.js';
 import { IdTable, wordsOf } from '../../store/gc/id-table.js';
@@ -29,7 +30,7 @@ export class DryCopies implements Copier {
       const vault = await openDatastoreVault(destination, ref, { waitSeconds, signal });
       try {
         const { disks } = backup.manifest;
-        const sizeBytes = disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
+        const sizeBytes = diskBytes(backup.manifest);
         const told = { backup: formatBackupId(ref), isKnown: false, sizeBytes };
         if (isOfOneShape(backup.manifest, vault)) {
           return { ...told, isRechunked: false, ...(await this.#look(ref, backup, vault)) };

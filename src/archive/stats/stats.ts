@@ -5,6 +5,7 @@
 // What a chunk takes is its part of its frame, compressed. A chunk counts for the earliest of today's backups that needs
 // it, so growth over time tells of what is there now, not of backups that were forgotten.
 
+import { diskBytes } from '../../../formats/vmar/manifest.js';
 import { TABLE_CHUNK_BYTES } from '../../../formats/vmar/trailer.js';
 import { BugError, InterruptedError, type VmarError } from '../../base/errors.js';
 import { type BackupRef, formatGuest, type GuestRef } from '../../store/backup-id.js';
@@ -155,7 +156,7 @@ class Timeline {
     const byTime = [...entries].sort((a, b) => a.ref.timeSeconds - b.ref.timeSeconds);
     for (const [index, entry] of byTime.entries()) this.#places.set(entry, index + 1);
     this.backups = byTime.map(({ ref, manifest }) => {
-      const sizeBytes = manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
+      const sizeBytes = diskBytes(manifest);
       return { ref, sizeBytes, logicalBytes: 0, newBytes: 0, newStoredBytes: 0 };
     });
   }

@@ -2,6 +2,7 @@
 // vmar export
 
 import { DEFAULT_CLUSTER_BYTES } from '../../../formats/vmar/limits.js';
+import { diskBytes } from '../../../formats/vmar/manifest.js';
 import { openArchiveVault } from '../../archive/archive-vault.js';
 import { beside } from '../../archive/beside.js';
 import { copyBackup, createReader, describeAgain } from '../../archive/copy-backup.js';
@@ -47,6 +48,14 @@ interface Exported extends DumpResult {
   readonly beside: readonly string[];
 }
 
+interface ExportRun {
+  readonly context: Context;
+  readonly backup: OpenBackup;
+  readonly wish: ExportWish;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
 async function exportBackup(
   context: Context,
   backup: OpenBackup,
@@ -57,27 +66,22 @@ async function exportBackup(
   try {
     const isCarried = wish.format === 'vmar' && wish.level === undefined && isOfOneSize(backup);
     if (wish.format === 'vmar') tellLostWithVmar(context, backup);
-    if (isCarried) return await exportFrames(backup, wish, progress, signal);
-    return await exportDisks(context, backup, wish, progress, signal);
+    const run = { context, backup, wish, progress, signal };
+    return await (isCarried ? exportFrames(run) : exportDisks(run));
   } finally {
     progress.end();
   }
 }
 
 /** Into an archive of ours, by what is stored of it. */
-async function exportFrames(
-  backup: OpenBackup,
-  wish: ExportWish,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<Exported> {
+async function exportFrames({ backup, wish, progress, signal }: ExportRun): Promise<Exported> {
   const { manifest } = backup;
   const machine = machineFor(backup, wish);
   try {
     const { hash, mapFanout: fanout, guestId, timeSeconds } = manifest;
     const target = archiveTarget(archivePath(wish, guestId, timeSeconds));
     const vault = await openArchiveVault(target, { hash, fanout, clusterSizeBytes: clusterSizeOf(backup) });
-    progress.addTotal(manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0));
+    progress.addTotal(diskBytes(manifest));
     const onProgress = (bytes: number) => progress.add(bytes);
     return { ...(await exportArchive(backup, vault, { machine, signal, onProgress })), beside: [] };
   } finally {
@@ -86,13 +90,7 @@ async function exportFrames(
 }
 
 /** By reading its disks. */
-async function exportDisks(
-  context: Context,
-  backup: OpenBackup,
-  wish: ExportWish,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<Exported> {
+async function exportDisks({ context, backup, wish, progress, signal }: ExportRun): Promise<Exported> {
   const { manifest } = backup;
   const { format, workers } = wish;
   const reader = createReader(backup, workers);

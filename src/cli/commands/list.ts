@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // vmar list
 
+import { diskBytes } from '../../../formats/vmar/manifest.js';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import { compareBackups, formatBackupId } from '../../store/backup-id.js';
 import { type BackupList, type ListedBackup, listBackups } from '../../store/backup-list.js';
@@ -9,7 +10,7 @@ import type { DamagedManifest } from '../../store/manifests.js';
 import type { Context } from '../context.js';
 import { findGuests } from '../find-guests.js';
 import { humanSize, humanTime } from '../human.js';
-import { LIST_COLUMNS, listedFacts, sizeOf } from '../list-columns.js';
+import { LIST_COLUMNS, listedFacts } from '../list-columns.js';
 import { withStore } from '../open-store.js';
 import { isArchiveName, isForeignArchive } from '../parse-backup-name.js';
 import { printable } from '../printable.js';
@@ -72,7 +73,7 @@ function asTable({ output }: Context, { backups, damaged }: BackupList, known: K
       const names = disks.map((disk) => disk.name).join(', ');
       const isDamaged = known.isDamaged(formatBackupId(entry.ref));
       const remarks = [...(entry.isProtected ? ['protected'] : []), ...(isDamaged ? ['damaged'] : [])].join(', ');
-      const row = [...start, humanSize(sizeOf(entry.manifest)), remarks === '' ? names : `${names} (${remarks})`];
+      const row = [...start, humanSize(diskBytes(entry.manifest)), remarks === '' ? names : `${names} (${remarks})`];
       return isDamaged ? row.map((cell) => output.paint('red', cell)) : row;
     });
   return renderTable(output.paint, LIST_COLUMNS, rows);
