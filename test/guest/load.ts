@@ -23,17 +23,23 @@ const FIO = [
   ...['--output-format=json', '--output=/tmp/load.json'],
 ].join(' ');
 
-/** Writes at random until `end`, which fails if a write failed, or what was compared was wrong. */
+/** fio takes seconds to begin on a slow machine, and a signal that it gets until then it forgets. */
+const HAS_WRITTEN = "grep -q '^write_bytes: [1-9]' /proc/$load/io 2>/dev/null";
+
+/** Writes at random from now until `end`, which fails if a write failed, or what was compared was wrong. */
 export async function startWriting(
   console: SerialConsole,
   { compare = false }: { readonly compare?: boolean } = {},
 ): Promise<{ end(): Promise<Felt> }> {
   // The file is laid out first: only then do writes count.
   await console.do(`[ -e /data/load ] || ${FIO} --runtime=1 >/dev/null`);
-  await console.do(`${FIO} ${compare ? COMPARING : ''} >/dev/null 2>/tmp/load.err & load=$!; sleep 2; kill -0 $load`);
+  await console.do(`${FIO} ${compare ? COMPARING : ''} >/dev/null 2>/tmp/load.err & load=$!`);
+  await console.do(`until ${HAS_WRITTEN}; do kill -0 $load || break; sleep 0.2; done; kill -0 $load`);
   return {
     end: async () => {
-      await console.do('kill -INT $load; wait $load; [ ! -s /tmp/load.err ] || { cat /tmp/load.err; false; }');
+      // Asked again until it hears: a signal that meets fio between two passes over its file may be lost on it.
+      await console.do('while kill -INT $load 2>/dev/null; do sleep 0.5; done; wait $load; true');
+      await console.do('[ ! -s /tmp/load.err ] || { cat /tmp/load.err; false; }');
       return felt(await console.do('cat /tmp/load.json'));
     },
   };
