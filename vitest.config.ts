@@ -2,6 +2,9 @@
 import { availableParallelism } from 'node:os';
 import { configDefaults, defineConfig } from 'vitest/config';
 
+// Node.js reads these certificates first of all, in each of some thousand programs that tests start.
+delete process.env.NODE_EXTRA_CA_CERTS;
+
 // Tests import the built product through the package's own `#vmar/*` map, so that worker threads, generated modules
 // and paths are the ones that users run.
 export default defineConfig({

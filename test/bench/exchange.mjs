@@ -7,6 +7,7 @@ import { measuredMemory } from './exchange/shuffled.mjs';
 import { median, timed } from './measure.mjs';
 import { orderOf } from './rounds.mjs';
 import { table } from './table.mjs';
+import './environment.mjs';
 
 const VMAR = fileURLToPath(new URL('../../dist/bundle/cli/vmar.js', import.meta.url));
 const RSS_LIMIT_BYTES = 400e6;

@@ -11,6 +11,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import './environment.mjs';
 
 const DIST = '../../dist';
 const { PackRoom } = await import(`${DIST}/src/archive/pack-room.js`);

@@ -18,6 +18,7 @@ import { openDatastore } from '../../dist/src/store/datastore.js';
 import { initDatastore } from '../../dist/src/store/init.js';
 import { manifestPath, sidecarPath } from '../../dist/src/store/layout.js';
 import { PackStream } from '../../dist/src/store/pack-stream.js';
+import './environment.mjs';
 
 const ROUNDS = 5;
 const HOUR_SECONDS = 3600;

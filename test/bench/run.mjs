@@ -13,6 +13,7 @@ import { report } from './report.mjs';
 import { orderOf, peakMemory, playRound, STEPS } from './rounds.mjs';
 import { writeBetween } from './table.mjs';
 import { judge } from './targets.mjs';
+import './environment.mjs';
 
 const page = (name) => fileURLToPath(new URL(`../../docs/${name}`, import.meta.url));
 const PAGE = page('BENCHMARKS.md');
