@@ -26,6 +26,12 @@ const FIO = [
 /** fio takes seconds to begin on a slow machine, and a signal that it gets until then it forgets. */
 const HAS_WRITTEN = "grep -q '^write_bytes: [1-9]' /proc/$load/io 2>/dev/null";
 
+/** Asked again where it does not hear, but not too soon: what it says of a signal may stand in the midst of its results. */
+const END = `while [ -d /proc/$load ]; do
+  kill -INT $load 2>/dev/null
+  for _ in 1 2 3 4 5 6 7 8 9 10; do [ ! -d /proc/$load ] || sleep 1; done
+done; wait $load; true`;
+
 /** Writes at random from now until `end`, which fails if a write failed, or what was compared was wrong. */
 export async function startWriting(
   console: SerialConsole,
@@ -37,8 +43,7 @@ export async function startWriting(
   await console.do(`until ${HAS_WRITTEN}; do kill -0 $load || break; sleep 0.2; done; kill -0 $load`);
   return {
     end: async () => {
-      // Asked again until it hears: a signal that meets fio between two passes over its file may be lost on it.
-      await console.do('while kill -INT $load 2>/dev/null; do sleep 0.5; done; wait $load; true');
+      await console.do(END);
       await console.do('[ ! -s /tmp/load.err ] || { cat /tmp/load.err; false; }');
       return felt(await console.do('cat /tmp/load.json'));
     },
@@ -46,7 +51,7 @@ export async function startWriting(
 }
 
 function felt(text: string): Felt {
-  const document: Json = JSON.parse(text.slice(text.indexOf('{')));
+  const document: Json = JSON.parse(text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1));
   const { error, write } = document.jobs[0];
   if (error !== 0) throw new Error(`fio in the guest: error ${error}`);
   const percentiles = write.clat_ns.percentile;
