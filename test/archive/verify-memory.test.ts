@@ -154,7 +154,7 @@ describe('the verify history', () => {
 });
 
 describe('a damaged file in state/', () => {
-  it('is found and named, harms no backup, and is made anew', { timeout: 60_000 }, async () => {
+  it('is found and named, harms no backup, and is made anew', async () => {
     const template = await worldOf(2);
     damageFrame(template);
     await verify(template);

@@ -67,7 +67,7 @@ describe('verify in portions', () => {
   });
 });
 
-it('damage is remembered, marked, healed by the next backup, and taken away by gc', { timeout: 60_000 }, async () => {
+it('damage is remembered, marked, healed by the next backup, and taken away by gc', async () => {
   const bench = new Bench();
   await bench.json(['init', 'store']);
   writeFileSync(bench.path('d.raw'), seededRandom(1).bytes(DISK_BYTES));

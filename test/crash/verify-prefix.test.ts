@@ -34,7 +34,7 @@ async function verify(world: World): Promise<VerifyReport> {
 }
 
 describe('a crash anywhere in a verify', () => {
-  it('leaves memories that hold', { timeout: 120_000 }, async () => {
+  it('leaves memories that hold', { timeout: 300_000 }, async () => {
     const world = await World.create(join(scratch, 'world'));
     for (const night of [nightOf('100', 0), nightOf('200', 1)]) await backUpNight(world, night);
     const file = packFiles(world)

@@ -64,7 +64,7 @@ describe.each([
   ['a changed disk', changed],
 ])('the backup of %s', (_, content) => {
   it('is made whatever structure of the one before is damaged, and needs nothing that was seen to be', {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async () => {
     const parts = anatomy.parts.filter((part) => part.name !== 'superblock');
     const work = async (lane: Lane, part: Part): Promise<string | undefined> => {

@@ -127,7 +127,7 @@ describe('one byte of a datastore', () => {
   });
 
   it('is missed when it changes, and what it belongs to is named, with all who need it', {
-    timeout: 180_000,
+    timeout: 400_000,
   }, async () => {
     const { parts } = two.anatomy;
     expect(await complaintsOf(two, everyByte(parts))).toEqual([]);
