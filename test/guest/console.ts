@@ -4,7 +4,7 @@
 import net from 'node:net';
 
 /** Far more than a slow machine needs: only a guest that hangs takes so long. */
-const PATIENCE_MILLIS = 60_000;
+const PATIENCE_MILLIS = 180_000;
 
 export interface CommandResult {
   readonly status: number;
