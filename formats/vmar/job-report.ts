@@ -60,6 +60,17 @@ export interface JobStep extends Ended {
   readonly summary: string;
 }
 
+/**
+ * The error code of a run in a report that says nothing of its end yet, and of those of its parts that had not ended. Such a
+ * report stands for the truth, should the run be killed: its outcome is `failed`.
+ */
+export const RUN_KILLED = 'run-killed';
+
+/** Whether the report was written while the run was under way. */
+export function isUnfinished({ errorCode }: Pick<JobReport, 'errorCode'>): boolean {
+  return errorCode === RUN_KILLED;
+}
+
 const OUTCOMES: readonly JobOutcome[] = ['ok', 'failed', 'skipped', 'busy', 'interrupted'];
 const COUNTS = ['sizeBytes', 'readBytes', 'zeroBytes', 'unchangedBytes', 'newBytes', 'storedBytes'] as const;
 const LIMITS = { 9: MAX_JOB_GUESTS, 10: MAX_JOB_STEPS, 11: MAX_JOB_WARNINGS };

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
 // A report of a job for people: at the end of a run, and in mails.
 
-import type { JobGuest, JobReport, JobStep } from '../../formats/vmar/job-report.js';
+import { isUnfinished, type JobReport, type JobStep } from '../../formats/vmar/job-report.js';
+import { isUnderWay, type SeenGuest, secondsOf } from '../nightly/history.js';
 import { counted, humanDuration, humanSize, humanTime } from './human.js';
 import type { Paint } from './paint.js';
 import { printable } from './printable.js';
 import { renderTable } from './table.js';
 
 const NUMBERS = [
-  ['size', (guest: JobGuest) => guest.sizeBytes],
-  ['read', (guest: JobGuest) => guest.readBytes],
-  ['new', (guest: JobGuest) => guest.newBytes],
-  ['stored', (guest: JobGuest) => guest.storedBytes],
+  ['size', (guest: SeenGuest) => guest.sizeBytes],
+  ['read', (guest: SeenGuest) => guest.readBytes],
+  ['new', (guest: SeenGuest) => guest.newBytes],
+  ['stored', (guest: SeenGuest) => guest.storedBytes],
 ] as const;
 
 /** The guests as a table, the steps, and how it went as a whole. */
@@ -32,7 +33,7 @@ export function mailText(plain: Paint, report: JobReport): string {
   return [head, '', reportText(plain, report), ...said].join('\n');
 }
 
-export function guestTable(paint: Paint, guests: readonly JobGuest[]): string {
+export function guestTable(paint: Paint, guests: readonly SeenGuest[]): string {
   const columns = [
     { title: 'guest' },
     { title: 'outcome' },
@@ -46,11 +47,11 @@ export function guestTable(paint: Paint, guests: readonly JobGuest[]): string {
     const row = [
       printable(guest.guest),
       attempts > 1 ? `${outcome}, ${counted(attempts, 'attempt')}` : outcome,
-      attempts === 0 ? '' : humanDuration(seconds(guest)),
+      attempts === 0 ? '' : humanDuration(secondsOf(guest)),
       ...NUMBERS.map(([, count]) => (isGood ? humanSize(count(guest)) : '')),
       printable(isGood ? backup : error),
     ];
-    return isGood ? row : row.map((cell) => paint('red', cell));
+    return isGood || isUnderWay(outcome) ? row : row.map((cell) => paint('red', cell));
   });
   return renderTable(paint, columns, rows);
 }
@@ -69,14 +70,8 @@ function lastLine(paint: Paint, report: JobReport): string {
       ? []
       : [bad === 0 ? counted(guests.length, 'guest') : `${bad} of ${counted(guests.length, 'guest')} failed`];
   const isTold = guests.length + steps.length > 0 && [...guests, ...steps].some((part) => part.outcome !== 'ok');
-  const parts = [outcome, ...of, ...(error === '' || isTold ? [] : [printable(error)])];
-  const line = `${job}: ${parts.join(', ')}, in ${humanDuration(seconds(report))}`;
+  const isHidden = error === '' || (isTold && !isUnfinished(report));
+  const parts = [outcome, ...of, ...(isHidden ? [] : [printable(error)])];
+  const line = `${job}: ${parts.join(', ')}, in ${humanDuration(secondsOf(report))}`;
   return outcome === 'ok' ? line : paint('red', line);
-}
-
-export function seconds({
-  startedMillis,
-  finishedMillis,
-}: Pick<JobReport, 'startedMillis' | 'finishedMillis'>): number {
-  return Math.max(0, finishedMillis - startedMillis) / 1000;
 }

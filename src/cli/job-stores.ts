@@ -3,14 +3,14 @@
 
 import { VmarError } from '../base/errors.js';
 import type { NightlyConfig } from '../nightly/config.js';
-import { type JobReport, readHistory } from '../nightly/history.js';
+import { readHistory, type SeenReport } from '../nightly/history.js';
 import { openJobStore } from '../nightly/job-store.js';
 import { openDatastore } from '../store/datastore.js';
 import type { Context } from './context.js';
 
 export interface Histories {
   /** The newest first. */
-  readonly reports: readonly JobReport[];
+  readonly reports: readonly SeenReport[];
   /** Some could not be read; said. */
   readonly isPartial: boolean;
 }
@@ -19,7 +19,7 @@ export interface Histories {
 export async function readHistories(
   context: Context,
   config: NightlyConfig | undefined,
-  fits: (report: JobReport) => boolean,
+  fits: (report: SeenReport) => boolean,
   most: number,
 ): Promise<Histories> {
   const { datastoreDirectory, cacheDirectory: cacheDir, log } = context;
@@ -27,7 +27,7 @@ export async function readHistories(
     datastoreDirectory === undefined
       ? [...(config?.datastores.values() ?? [])]
       : [{ name: '', path: datastoreDirectory, minFreeBytes: 0 }];
-  const reports: JobReport[] = [];
+  const reports: SeenReport[] = [];
   let isPartial = false;
   const warn = (object: string, error: VmarError): void => {
     isPartial = true;

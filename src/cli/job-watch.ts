@@ -3,9 +3,9 @@
 // why, and how far those are that take long.
 
 import type { JobGuest, JobStep } from '../../formats/vmar/job-report.js';
+import { secondsOf } from '../nightly/history.js';
 import type { JobEvent } from '../nightly/run-events.js';
 import { counted, humanDuration, humanSize } from './human.js';
-import { seconds } from './job-report-text.js';
 import type { Output } from './output.js';
 import { printable } from './printable.js';
 
@@ -69,7 +69,7 @@ export class JobWatch {
     const { guest, outcome, error, readBytes, storedBytes } = result;
     const place = `(${this.#done} of ${this.#guests})`;
     if (outcome !== 'ok') return bad(`${guest}: ${outcome}: ${error} ${place}`);
-    const took = humanDuration(seconds(result));
+    const took = humanDuration(secondsOf(result));
     return good(`${guest}: done in ${took}, ${humanSize(readBytes)} read, ${humanSize(storedBytes)} stored ${place}`);
   }
 }

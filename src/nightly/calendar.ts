@@ -4,7 +4,7 @@
 
 import { type BackupRef, formatBackupId, formatGuest, type GuestRef } from '../store/backup-id.js';
 import { localPeriodOf } from '../store/prune-periods.js';
-import type { JobReport } from './history.js';
+import { isUnderWay, type SeenReport } from './history.js';
 import { nextRun, type Schedule } from './schedule.js';
 
 export type NightState =
@@ -43,7 +43,7 @@ export interface CalendarGuest {
 
 export interface CalendarFacts {
   readonly guests: readonly CalendarGuest[];
-  readonly reports: readonly JobReport[];
+  readonly reports: readonly SeenReport[];
   /** Full ids of backups that are damaged. */
   readonly damaged: ReadonlySet<string>;
   readonly nowMillis: number;
@@ -94,7 +94,7 @@ function nightsOf(of: CalendarGuest, days: readonly string[], firstMillis: numbe
     const draft = at(startedMillis);
     if (draft === undefined) continue;
     if (outcome === 'ok') draft.ok++;
-    else if (outcome !== 'skipped') draft.errors.add(error === '' ? outcome : error);
+    else if (outcome !== 'skipped' && !isUnderWay(outcome)) draft.errors.add(error === '' ? outcome : error);
   }
   const known = [...of.backups.map(({ timeSeconds }) => timeSeconds * 1000), ...done.map((one) => one.startedMillis)];
   const sinceMillis = known.reduce((least, millis) => Math.min(least, millis), Number.POSITIVE_INFINITY);
@@ -116,7 +116,7 @@ function settle(draft: Draft | undefined): Night {
 }
 
 /** What backup jobs did for a guest. */
-function reportsOf(guest: GuestRef, reports: readonly JobReport[]): JobReport['guests'][number][] {
+function reportsOf(guest: GuestRef, reports: readonly SeenReport[]): SeenReport['guests'][number][] {
   const name = formatGuest(guest);
   return reports
     .filter(({ kind }) => kind === 'backup')

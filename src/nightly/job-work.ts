@@ -31,13 +31,15 @@ export interface WorkOptions {
   readonly onEvent: OnEvent;
   /** Said, and kept in the report. */
   readonly onWarning: (text: string, guest?: string) => void;
+  /** What it resolves for goes before a step. Never rejects. */
+  readonly onBeforeStep: () => Promise<void>;
 }
 
 /** @throws VmarError where it could not be begun */
 export async function doWork(job: JobConfig, done: WorkDone, options: WorkOptions): Promise<void> {
-  const { host, store, onEvent, onWarning } = options;
+  const { host, store, onEvent, onWarning, onBeforeStep } = options;
   const { path } = datastoreOf(job, host.config);
-  const steps: StepsOptions = { job, host, onEvent, onWarning };
+  const steps: StepsOptions = { job, host, onEvent, onWarning, onBeforeStep };
   switch (job.kind) {
     case 'backup':
       return await backUp(job, done, options, steps);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Tells somebody how a job went: by a command, a mail, a webhook. None of them keeps the others from being tried.
 
-import type { JobReport } from '../../formats/vmar/job-report.js';
+import { isUnfinished, type JobReport } from '../../formats/vmar/job-report.js';
 import type { CommandConfig, MailConfig, NotifyConfig } from './config.js';
 import { commandWords, programProblem } from './hooks.js';
 import { renderMail } from './mail.js';
@@ -69,7 +69,8 @@ async function sendMail(
 }
 
 /** "vmar: nightly on pve-1: 1 of 20 guests failed" */
-function subjectOf({ job, host, outcome, guests, error }: JobReport): string {
+function subjectOf(report: JobReport): string {
+  const { job, host, outcome, guests, error } = report;
   const failed = guests.filter((guest) => guest.outcome !== 'ok').length;
   const of = guests.length === 0 ? '' : `${guests.length} ${guests.length === 1 ? 'guest' : 'guests'}`;
   const words = {
@@ -79,5 +80,6 @@ function subjectOf({ job, host, outcome, guests, error }: JobReport): string {
     busy: 'busy',
     interrupted: 'interrupted',
   };
-  return `vmar: ${job} on ${host}: ${words[outcome]}`.slice(0, 200);
+  const what = isUnfinished(report) ? 'killed before its end' : words[outcome];
+  return `vmar: ${job} on ${host}: ${what}`.slice(0, 200);
 }

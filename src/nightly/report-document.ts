@@ -2,9 +2,9 @@
 // A report of a job as JSON: of `vmar job run --json` and `vmar job history --json`, of webhooks, and for commands that
 // notify. docs/JSON.md has its fields.
 
-import type { JobGuest, JobReport, JobStep } from '../../formats/vmar/job-report.js';
+import { isUnderWay, type SeenGuest, type SeenReport, type SeenStep, secondsOf } from './history.js';
 
-export function reportDocument(report: JobReport) {
+export function reportDocument(report: SeenReport) {
   const { job, kind, host, guests, steps, warnings } = report;
   return {
     ...{ job, kind, host },
@@ -15,20 +15,19 @@ export function reportDocument(report: JobReport) {
   };
 }
 
-type Ended = Pick<JobReport, 'outcome' | 'startedMillis' | 'finishedMillis' | 'errorCode' | 'error'>;
+type Ended = Pick<SeenReport, 'outcome' | 'startedMillis' | 'finishedMillis' | 'errorCode' | 'error'>;
 
 function endedDocument({ outcome, startedMillis, finishedMillis, errorCode, error }: Ended) {
   return {
     outcome,
     started: new Date(startedMillis).toISOString(),
-    finished: new Date(finishedMillis).toISOString(),
-    // A clock that was set back meanwhile.
-    seconds: Math.max(0, finishedMillis - startedMillis) / 1000,
+    ...(isUnderWay(outcome) ? {} : { finished: new Date(finishedMillis).toISOString() }),
+    seconds: secondsOf({ outcome, startedMillis, finishedMillis }),
     ...(errorCode === '' ? {} : { error: { code: errorCode, message: error } }),
   };
 }
 
-function guestDocument(guest: JobGuest) {
+function guestDocument(guest: SeenGuest) {
   const { sizeBytes, readBytes, zeroBytes, unchangedBytes, newBytes, storedBytes } = guest;
   return {
     guest: guest.guest,
@@ -46,7 +45,7 @@ function guestDocument(guest: JobGuest) {
   };
 }
 
-function stepDocument(step: JobStep) {
+function stepDocument(step: SeenStep) {
   const { summary, attempts } = step;
   return { step: step.step, ...endedDocument(step), attempts, ...(summary === '' ? {} : { summary }) };
 }

@@ -25,11 +25,12 @@ export interface StepsOptions {
   readonly host: JobHost;
   readonly onEvent: OnEvent;
   readonly onWarning: (text: string) => void;
+  readonly onBeforeStep: () => Promise<void>;
 }
 
 /** Never rejects, but for errors of the program. */
 export async function runStep(
-  { job, host, onEvent }: StepsOptions,
+  { job, host, onEvent, onBeforeStep }: StepsOptions,
   step: string,
   action: () => Promise<StepResult>,
 ): Promise<JobStep> {
@@ -37,6 +38,7 @@ export async function runStep(
   const { attempts, delayMillis } = job.retry;
   const startedMillis = clock.nowMillis();
   onEvent({ event: 'step-begin', step });
+  await onBeforeStep();
   for (let attempt = 1; ; attempt++) {
     const { isRetryable, ...result } = signal.aborted
       ? { ...INTERRUPTED, summary: '', isRetryable: false }

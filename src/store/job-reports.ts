@@ -9,7 +9,7 @@ import { decodeJobReport, encodeJobReport, type JobReport } from '../../formats/
 import { MAX_MANIFEST_BYTES } from '../../formats/vmar/limits.js';
 import { formatTime } from '../../formats/vmar/names.js';
 import type { Datastore } from './datastore.js';
-import { makeDirectories, unlessMissing } from './directory-tree.js';
+import { makeDirectories, syncDirectories, unlessMissing } from './directory-tree.js';
 import { storeFailure, systemCode } from './fs.js';
 import { readSmallFile, writeDurably } from './small-file.js';
 
@@ -67,7 +67,7 @@ export async function writeReport(store: Datastore, path: string, report: JobRep
     const temporary = session.temporaryPath('report');
     await writeDurably(fs, temporary, encodeJobReport(report, store.superblock.hash));
     await fs.rename(temporary, path);
-    await fs.fsyncDirectory(directory);
+    await syncDirectories(fs, root, directory);
     const others = (await listReports(root)).filter((other) => other !== path);
     const going = others.slice(0, Math.max(0, others.length + 1 - MOST_REPORTS));
     for (const old of going) await unlessMissing(fs.unlink(old));

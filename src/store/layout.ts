@@ -17,6 +17,7 @@ export type PackId = string;
 const PACK_ID = /^[0-9a-f]{32}$/;
 const PACK_NAME = /^([0-9a-f]{32})\.vmar$/;
 const PACK_PREFIX = /^[0-9a-f]{2}$/;
+const RUN_LOCK = /^job-.+\.lock$/;
 const SESSION_LOCK = /^session-([0-9a-f]{32})\.lock$/;
 
 export function superblockPath(root: string): string {
@@ -101,6 +102,15 @@ export function maintenanceLockPath(root: string): string {
 /** The session's id from the name of its lock file. */
 export function parseSessionLock(name: string): string | undefined {
   return SESSION_LOCK.exec(name)?.[1];
+}
+
+/** Held by the run of a job that has the report of this name, without its ending, while the run is under way. */
+export function runLockPath(root: string, reportName: string): string {
+  return join(root, 'locks', `job-${reportName}.lock`);
+}
+
+export function isRunLock(name: string): boolean {
+  return RUN_LOCK.test(name);
 }
 
 /** Where a host keeps its chunk index of a datastore, in the directory of its caches. */

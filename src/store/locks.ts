@@ -91,6 +91,21 @@ export async function tryLockExisting(path: string, mode: LockMode): Promise<Loc
   return lock === 'gone' ? undefined : lock;
 }
 
+/** Whether another holds the file exclusively now. Works on a file system that is read-only, too. */
+export function isLocked(path: string): boolean {
+  try {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      return !flock(fd, 'shared', { wait: false });
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw storeFailure(error, 'look at the lock', path);
+  }
+}
+
 /** Takes over the descriptor. Undefined: another has the lock; 'gone': the name is no longer this file's. */
 function lockOpened(fd: number, path: string, mode: LockMode): FileLock | undefined | 'gone' {
   try {

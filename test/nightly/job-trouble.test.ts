@@ -215,8 +215,7 @@ describe('an interrupted run', () => {
 `,
     );
     const { child, finished } = night.start();
-    const sessions = () => readdirSync(night.bench.path('store', 'tmp'));
-    await until(() => sessions().length > 0, 'the backup');
+    await until(() => existsSync(night.bench.path('store', 'locks', 'guest-vm+100.lock')), 'the backup');
     await delay(300);
     child.kill('SIGTERM');
     const { status, json } = await finished;
@@ -244,11 +243,14 @@ it('a runner that is killed takes its backups along, in order, and the next run 
   const guest = `100: {disks: {a: ${night.image('a', 64)}}`;
   night.configure(`${guest}, bandwidth: 64KiB}`, 'nightly: {guests: all, datastore: main}');
   const { child, finished } = night.start();
-  await until(() => readdirSync(night.bench.path('store', 'tmp')).length > 0, 'the backup');
+  const lock = night.bench.path('store', 'locks', 'guest-vm+100.lock');
+  await until(() => existsSync(lock), 'the backup');
   child.kill('SIGKILL');
   await finished;
-  // What is cut off in the middle would be there until the next gc.
-  await until(() => night.leftovers().length === 0, 'the end of the backup');
+  await until(() => spawnSync('flock', ['-n', lock, 'true']).status === 0, 'the end of the backup');
+  // The runner may have been writing its report.
+  await night.bench.json(['verify', '--quick']);
+  expect(night.leftovers()).toEqual([]);
   expect(await night.backups()).toEqual([]);
   night.configure(`${guest}}`, 'nightly: {guests: all, datastore: main}');
   expect((await night.run()).report).toMatchObject({ outcome: 'ok', guests: [{ guest: '100', attempts: 1 }] });
@@ -296,6 +298,8 @@ it('a full disk fails the guests and the report, says so, and leaves what was th
   writeFileSync(night.bench.path('small', 'filler'), Buffer.alloc(bavail * bsize));
   const full = await night.run();
   expect(full.status).toBe(1);
+  expect(full.report.warnings[0]).toMatch(/^nothing tells of this run while it is under way: .*no space is left/);
+  expect(full.report.guests).toMatchObject([{ guest: '100', attempts: 1 }]);
   expect(full.report.warnings.at(-1)).toMatch(/the report of this run is not kept: .*no space is left/);
   rmSync(night.bench.path('small', 'filler'));
   expect((await night.run()).status).toBe(0);

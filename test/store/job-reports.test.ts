@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The reports of jobs in a datastore: kept, bounded, read back the newest first, and checked.
+// The reports of jobs in a datastore: kept, bounded, read back the newest first, and checked; and the locks that tell runs
+// which are under way from those that were killed.
 
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { encodeJobReport } from '#vmar/formats/vmar/job-report.js';
+import { encodeJobReport, RUN_KILLED } from '#vmar/formats/vmar/job-report.js';
 import { verifyDatastore } from '#vmar/src/archive/verify/verify-datastore.js';
-import { readHistory } from '#vmar/src/nightly/history.js';
+import { killedBefore, readHistory, type SeenReport } from '#vmar/src/nightly/history.js';
 import { type Datastore, openDatastore } from '#vmar/src/store/datastore.js';
 import { initDatastore } from '#vmar/src/store/init.js';
 import { listReports, MOST_REPORTS, newReportPath, writeReport } from '#vmar/src/store/job-reports.js';
+import { isRunAlive, lockRun, unlockRun } from '#vmar/src/store/run-locks.js';
 import { scratchDirectory } from '../base/scratch.js';
 import { jobReportSample } from '../formats/vmar/samples.js';
 
@@ -96,4 +98,54 @@ describe('reports of jobs', () => {
     const { damage } = await verifyDatastore(store, { mode: 'quick', portable: false, workers: 0 });
     expect(damage).toEqual([]);
   });
+});
+
+describe('locks of runs', () => {
+  it('tell runs that are under way, on a datastore without empty directories too; dead ones are cleared away', async () => {
+    const path = newReportPath(store.root, START);
+    rmSync(join(store.root, 'locks'), { recursive: true });
+    expect(isRunAlive(store.root, path)).toBe(false);
+    const lock = await lockRun(store, path);
+    expect(isRunAlive(store.root, path)).toBe(true);
+    expect(isRunAlive(store.root, newReportPath(store.root, START))).toBe(false);
+    const dead = join(store.root, 'locks', 'job-2026-11-20T02:00:00Z-0000000000000000.lock');
+    writeFileSync(dead, '');
+    const other = await lockRun(store, newReportPath(store.root, START));
+    expect([existsSync(dead), isRunAlive(store.root, path)]).toEqual([false, true]);
+    for (let n = 0; n < 2; n++) await unlockRun(store, lock);
+    await unlockRun(store, other);
+    expect(isRunAlive(store.root, path)).toBe(false);
+    expect(readdirSync(join(store.root, 'locks'))).toEqual([]);
+  });
+
+  it('are not taken where the datastore is gone', async () => {
+    const path = newReportPath(store.root, START);
+    rmSync(store.root, { recursive: true });
+    await expect(lockRun(store, path)).rejects.toMatchObject({ code: 'store-unreachable' });
+    expect(existsSync(store.root)).toBe(false);
+  });
+});
+
+it('an unfinished report is read as running, killed, or what it has become meanwhile', async () => {
+  const path = newReportPath(store.root, START);
+  const guest = { ...jobReportSample().guests[0]!, outcome: 'failed', errorCode: RUN_KILLED } as const;
+  const unfinished = { ...jobReportSample(), errorCode: RUN_KILLED, guests: [{ ...guest, attempts: 0 }, guest] };
+  const lock = await lockRun(store, path);
+  await writeReport(store, path, unfinished);
+  const read = async (): Promise<SeenReport | undefined> => {
+    for await (const report of readHistory(store)) return report;
+    return undefined;
+  };
+  expect(await read()).toMatchObject({
+    ...{ outcome: 'running', errorCode: '', error: '' },
+    guests: [{ outcome: 'waiting' }, { outcome: 'running' }],
+    steps: jobReportSample().steps,
+  });
+  expect(await killedBefore(store, unfinished)).toBeUndefined();
+  await unlockRun(store, lock);
+  expect(await read()).toEqual(unfinished);
+  expect(await killedBefore(store, unfinished)).toEqual(unfinished);
+  expect(await killedBefore(store, { job: unfinished.job, host: 'elsewhere' })).toBeUndefined();
+  await writeReport(store, newReportPath(store.root, START + 1000), jobReportSample());
+  expect(await killedBefore(store, unfinished)).toBeUndefined();
 });

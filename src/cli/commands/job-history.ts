@@ -3,12 +3,12 @@
 
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import type { NightlyConfig } from '../../nightly/config.js';
-import type { JobReport } from '../../nightly/history.js';
+import { isUnderWay, type SeenReport, secondsOf } from '../../nightly/history.js';
 import { reportDocument } from '../../nightly/report-document.js';
 import type { Context } from '../context.js';
 import { humanDuration, humanSize, humanTime } from '../human.js';
 import { type ConfigFlags, openConfig } from '../job-config.js';
-import { guestTable, seconds } from '../job-report-text.js';
+import { guestTable } from '../job-report-text.js';
 import { readHistories } from '../job-stores.js';
 import { parseCount } from '../parse-count.js';
 import { printable } from '../printable.js';
@@ -28,7 +28,7 @@ export async function run(context: Context, names: readonly string[], flags: Job
   const config = context.isDatastoreNamed ? undefined : await historyConfig(context, flags);
   const place = config === undefined ? context : { ...context, datastoreDirectory: undefined };
   const wanted = new Set(names);
-  const fits = ({ job }: JobReport): boolean => wanted.size === 0 || wanted.has(job);
+  const fits = ({ job }: SeenReport): boolean => wanted.size === 0 || wanted.has(job);
   const { reports, isPartial } = await readHistories(place, config, fits, last);
   const runs = [...reports].reverse();
   context.output.result(
@@ -44,7 +44,7 @@ async function historyConfig(context: Context, flags: ConfigFlags): Promise<Nigh
   return config === undefined && context.datastoreDirectory === undefined ? openConfig(context, flags) : config;
 }
 
-function asText(context: Context, runs: readonly JobReport[], withGuests: boolean): string {
+function asText(context: Context, runs: readonly SeenReport[], withGuests: boolean): string {
   const { output } = context;
   if (runs.length === 0) return output.quiet ? '' : 'no runs';
   if (!withGuests) return runTable(context, runs);
@@ -58,7 +58,7 @@ function asText(context: Context, runs: readonly JobReport[], withGuests: boolea
     .join('\n\n');
 }
 
-function runTable({ output }: Context, runs: readonly JobReport[]): string {
+function runTable({ output }: Context, runs: readonly SeenReport[]): string {
   const columns = [
     ...[{ title: 'begun' }, { title: 'job' }, { title: 'kind' }, { title: 'outcome' }],
     ...['took', 'guests', 'new', 'stored'].map((title) => ({ title, align: 'right' as const })),
@@ -71,12 +71,12 @@ function runTable({ output }: Context, runs: readonly JobReport[]): string {
       guests.length === 0 ? '' : humanSize(good.reduce((total, guest) => total + count(guest), 0));
     const row = [
       humanTime(Math.floor(startedMillis / 1000)),
-      ...[printable(job), printable(kind), outcome, humanDuration(seconds(report))],
+      ...[printable(job), printable(kind), outcome, humanDuration(secondsOf(report))],
       guests.length === 0 ? '' : `${good.length} of ${guests.length}`,
       ...[sum((guest) => guest.newBytes), sum((guest) => guest.storedBytes)],
       printable(error),
     ];
-    return outcome === 'ok' ? row : row.map((cell) => output.paint('red', cell));
+    return outcome === 'ok' || isUnderWay(outcome) ? row : row.map((cell) => output.paint('red', cell));
   });
   return renderTable(output.paint, columns, rows);
 }

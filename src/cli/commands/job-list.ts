@@ -3,7 +3,7 @@
 
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import type { JobConfig, NightlyConfig } from '../../nightly/config.js';
-import type { JobReport } from '../../nightly/history.js';
+import { isUnderWay, type SeenReport } from '../../nightly/history.js';
 import { nextRun } from '../../nightly/schedule.js';
 import type { Context } from '../context.js';
 import { humanTime } from '../human.js';
@@ -15,7 +15,7 @@ interface Listed {
   readonly job: JobConfig;
   /** Undefined: never of itself. */
   readonly nextMillis: number | undefined;
-  readonly last: JobReport | undefined;
+  readonly last: SeenReport | undefined;
 }
 
 /** Enough of the history to find the last run of jobs that run seldom. */
@@ -33,9 +33,9 @@ export async function run(context: Context, _args: undefined, flags: ConfigFlags
 
 async function listJobs(context: Context, { jobs, ...config }: NightlyConfig): Promise<readonly Listed[]> {
   const missing = new Set(jobs.keys());
-  const last = new Map<string, JobReport>();
+  const last = new Map<string, SeenReport>();
   const everywhere = { ...context, datastoreDirectory: undefined };
-  const isNew = ({ job }: JobReport): boolean => missing.has(job);
+  const isNew = ({ job }: SeenReport): boolean => missing.has(job);
   for (const report of (await readHistories(everywhere, { ...config, jobs }, isNew, MOST_READ)).reports) {
     if (!last.has(report.job)) last.set(report.job, report);
   }
@@ -75,7 +75,8 @@ function asTable({ output }: Context, jobs: readonly Listed[]): string {
       last === undefined ? 'never' : time(last.startedMillis),
       last?.outcome ?? '',
     ];
-    return last === undefined || last.outcome === 'ok' ? row : [...row.slice(0, -1), output.paint('red', last.outcome)];
+    const isGood = last === undefined || last.outcome === 'ok' || isUnderWay(last.outcome);
+    return isGood ? row : [...row.slice(0, -1), output.paint('red', last.outcome)];
   });
   return renderTable(
     output.paint,

@@ -3,7 +3,7 @@
 // all write the same file.
 
 import type { JobConfig, NightlyConfig } from '../../nightly/config.js';
-import type { JobOutcome, JobReport } from '../../nightly/history.js';
+import { isUnderWay, type JobOutcome, type JobReport, type SeenReport, secondsOf } from '../../nightly/history.js';
 import { nextRun } from '../../nightly/schedule.js';
 import type { Context } from '../context.js';
 import { readHistories } from '../job-stores.js';
@@ -13,7 +13,7 @@ import { type Labels, MetricsFile } from './metrics-file.js';
 const MOST_READ = 2000;
 
 interface LastRuns {
-  readonly last: JobReport;
+  readonly last: SeenReport;
   /** When the last one that went well began. */
   readonly goodMillis: number | undefined;
 }
@@ -27,7 +27,9 @@ export async function writeJobMetrics(
 ): Promise<void> {
   const everywhere = { ...context, datastoreDirectory: undefined };
   const known = await readHistories(everywhere, config, ({ job }) => config.jobs.has(job), MOST_READ);
-  const runs = lastRuns([...reports].reverse().concat(known.reports));
+  // What is under way has not run yet.
+  const ended = known.reports.filter(({ outcome }) => !isUnderWay(outcome));
+  const runs = lastRuns([...[...reports].reverse(), ...ended]);
   const file = new MetricsFile({});
   const ofRuns = (name: string, help: string, of: (runs: LastRuns) => number | undefined): void => {
     const samples = [...runs.values()].map((each) => ({ labels: labelsOf(each.last), value: of(each) }));
@@ -61,7 +63,7 @@ export async function writeJobMetrics(
 }
 
 /** By job. The reports are ordered by time, the newest first; what has just run may be among them twice. */
-function lastRuns(reports: readonly JobReport[]): Map<string, LastRuns> {
+function lastRuns(reports: readonly SeenReport[]): Map<string, LastRuns> {
   const runs = new Map<string, LastRuns>();
   for (const report of reports) {
     const known = runs.get(report.job);
@@ -71,17 +73,13 @@ function lastRuns(reports: readonly JobReport[]): Map<string, LastRuns> {
   return runs;
 }
 
-function labelsOf({ job, kind }: Pick<JobReport, 'job' | 'kind'>): Labels {
+function labelsOf({ job, kind }: Pick<SeenReport, 'job' | 'kind'>): Labels {
   return { job, kind };
-}
-
-function secondsOf({ startedMillis, finishedMillis }: JobReport): number {
-  return Math.max(0, finishedMillis - startedMillis) / 1000;
 }
 
 const OUTCOMES: readonly JobOutcome[] = ['ok', 'failed', 'skipped', 'busy', 'interrupted'];
 
-function guestSamples(report: JobReport) {
+function guestSamples(report: SeenReport) {
   return OUTCOMES.map((outcome) => ({
     labels: { ...labelsOf(report), outcome },
     value: report.guests.filter((guest) => guest.outcome === outcome).length,

@@ -11,7 +11,7 @@ import { InterruptedError } from '../../base/errors.js';
 import { makeCalendar } from '../../nightly/calendar.js';
 import type { NightlyConfig } from '../../nightly/config.js';
 import { GRACE_MILLIS, type GuestHealth } from '../../nightly/guest-health.js';
-import { type JobReport, readHistory } from '../../nightly/history.js';
+import { isUnderWay, readHistory, type SeenReport } from '../../nightly/history.js';
 import { type BackupRef, formatBackupId, formatGuest, sameGuest } from '../../store/backup-id.js';
 import type { Datastore } from '../../store/datastore.js';
 import { listManifestNames } from '../../store/manifest-tree.js';
@@ -124,8 +124,8 @@ function periodsOf(stats: StoreStats): ReportData['periods'] {
   return byPeriod(stats.backups, 'year');
 }
 
-async function readRuns(store: Datastore): Promise<{ runs: JobReport[]; damage: string[] }> {
-  const runs: JobReport[] = [];
+async function readRuns(store: Datastore): Promise<{ runs: SeenReport[]; damage: string[] }> {
+  const runs: SeenReport[] = [];
   const damage: string[] = [];
   const history = readHistory(store, ({ path, error }) =>
     damage.push(`${relative(store.root, path)}: ${error.message}`),
@@ -136,10 +136,10 @@ async function readRuns(store: Datastore): Promise<{ runs: JobReport[]; damage: 
 
 const DAY_MILLIS = 86_400_000;
 
-/** `runs` are ordered, the newest first. */
-function failedOf(runs: readonly JobReport[], { config, days }: ReportWish): JobReport[] {
-  const last = new Map<string, JobReport>();
-  for (const run of runs) if (!last.has(run.job)) last.set(run.job, run);
+/** Of the runs that have ended. `runs` are ordered, the newest first. */
+function failedOf(runs: readonly SeenReport[], { config, days }: ReportWish): SeenReport[] {
+  const last = new Map<string, SeenReport>();
+  for (const run of runs) if (!isUnderWay(run.outcome) && !last.has(run.job)) last.set(run.job, run);
   return [...last.values()].filter(({ job, outcome, startedMillis }) => {
     const isOld = startedMillis < Date.now() - days * DAY_MILLIS;
     return outcome === 'failed' && !isOld && (config === undefined || config.jobs.has(job));

@@ -6,7 +6,7 @@ import type { PeriodStats } from '../../archive/stats/periods.js';
 import type { StoreStats } from '../../archive/stats/stats.js';
 import type { Calendar } from '../../nightly/calendar.js';
 import type { GuestHealth } from '../../nightly/guest-health.js';
-import type { JobReport } from '../../nightly/history.js';
+import type { SeenReport } from '../../nightly/history.js';
 
 export interface ReportData {
   /** Its directory. */
@@ -22,9 +22,9 @@ export interface ReportData {
   /** By guest, in the order of `guests`. */
   readonly changes: readonly DiskChanges[];
   /** The newest first. */
-  readonly runs: readonly JobReport[];
+  readonly runs: readonly SeenReport[];
   /** Of these the last of each job, if it failed. Of jobs that the configuration has no more nothing is told. */
-  readonly failedRuns: readonly JobReport[];
+  readonly failedRuns: readonly SeenReport[];
   /** What else is damaged, as sentences. */
   readonly damage: readonly string[];
 }
