@@ -26,7 +26,7 @@ case "${1:-}" in
       qemu-system-x86:qemu-system-x86_64 lzop:lzop chromium:chromium systemd:systemd-analyze perl:prove python3-libnbd:/usr/lib/python3/dist-packages/nbd.py
       xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs dosfstools:mkfs.vfat
       python3:/usr/bin/python3 python3-zstandard:/usr/lib/python3/dist-packages/zstandard
-      exfatprogs:mkfs.exfat exfat-fuse:mount.exfat-fuse swtpm:swtpm seabios:/usr/share/seabios/bios-256k.bin'
+      exfatprogs:mkfs.exfat exfat-fuse:mount.exfat-fuse swtpm:swtpm strace:strace seabios:/usr/share/seabios/bios-256k.bin'
     ;;
   guest)
     must=''

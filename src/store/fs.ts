@@ -54,6 +54,8 @@ interface Wording {
 }
 
 const NO_SPACE = 'Free space there (`vmar forget`, `vmar gc`, or other files) and run it again.';
+const NO_LOCKS = 'Mount it with locks (NFS: rpc.statd runs on both sides), or for one host alone with `nolock`.';
+const OTHER_PLACE = 'Take a file system of Linux, as ext4 or XFS.';
 const NO_PERMISSION = 'Run it as the owner of the files, or give yourself the permission.';
 
 const WORDINGS: Readonly<Record<string, Wording>> = {
@@ -72,6 +74,9 @@ const WORDINGS: Readonly<Record<string, Wording>> = {
   ENOTDIR: { code: 'not-a-directory', problem: 'a part of the path is no directory', advice: 'Choose another place.' },
   EISDIR: { code: 'not-a-file', problem: 'it is a directory', advice: 'Remove it, or put back what was there.' },
   ELOOP: { code: 'is-a-link', problem: 'it is a symbolic link', advice: 'Remove it, or put back what was there.' },
+  ENOLCK: { code: 'no-locks', problem: 'the file system has no locks', advice: NO_LOCKS },
+  ENOTSUP: { code: 'not-supported', problem: 'the file system cannot do that', advice: OTHER_PLACE },
+  ENOSYS: { code: 'not-supported', problem: 'the file system cannot do that', advice: OTHER_PLACE },
   EIO: {
     code: 'io-error',
     problem: 'input/output error',

@@ -10,6 +10,7 @@ import { FailedError } from '../base/errors.js';
 import { flock } from '../base/syscalls.js';
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 import { DIRECTORIES, directoryPath, SUPERBLOCK_NAME, superblockPath } from './layout.js';
+import { checkPlace, TRIAL_NAME } from './place-check.js';
 import { RealFs } from './real-fs.js';
 import { writeDurably } from './small-file.js';
 
@@ -34,12 +35,14 @@ const LOST_AND_FOUND = 'lost+found';
 export async function initDatastore(root: string, options: InitOptions, fs: StoreFs = new RealFs()): Promise<void> {
   const made: (() => Promise<void>)[] = [];
   try {
-    if (await makeRoot(fs, root)) {
-      made.push(() => fs.rmdir(root));
-      await fs.fsyncDirectory(dirname(resolve(root)));
-    }
+    const isMade = await makeRoot(fs, root);
     await withDirectoryLock(root, async () => {
+      // Not before: who has the lock makes a datastore of the directory that we have made.
+      if (isMade) made.push(() => fs.rmdir(root));
+      if (isMade) await fs.fsyncDirectory(dirname(resolve(root)));
       await checkEmpty(root);
+      made.push(() => fs.unlink(join(root, TRIAL_NAME)));
+      await checkPlace(fs, root);
       await makeTree(fs, root, options, made);
     });
   } catch (error) {
@@ -104,7 +107,7 @@ async function checkEmpty(root: string): Promise<void> {
         advice: 'Choose another directory.',
       });
     }
-    if (name === LOST_AND_FOUND || name === UNFINISHED) continue;
+    if (name === LOST_AND_FOUND || name === UNFINISHED || name === TRIAL_NAME) continue;
     if (!ours.has(name) || (await namesIn(join(root, name))).length > 0) {
       throw alreadyThere(root, 'the directory is not empty');
     }

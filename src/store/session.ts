@@ -25,8 +25,12 @@ export interface SessionPlace {
   readonly log: Log;
 }
 
-/** Reading must work on a read-only datastore, and on a full one. */
-const CANNOT_WRITE: ReadonlySet<string | undefined> = new Set(['EROFS', 'EACCES', 'EPERM', 'ENOSPC', 'EDQUOT']);
+/** Reading must work on a read-only datastore, on a full one, and where there are no locks. */
+const NO_LOCKS = ['ENOLCK', 'ENOTSUP', 'ENOSYS'];
+const CANNOT_WRITE: ReadonlySet<string | undefined> = new Set([
+  ...['EROFS', 'EACCES', 'EPERM', 'ENOSPC', 'EDQUOT'],
+  ...NO_LOCKS,
+]);
 const NO_ROOM: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT']);
 
 export class Session {
@@ -55,7 +59,8 @@ export class Session {
       }
       const without =
         session.#lock === undefined ? 'a lock, so a `vmar gc` elsewhere can interfere' : 'temporary files';
-      place.log.warn(`${place.root} cannot be written to; reading without ${without}`);
+      const what = NO_LOCKS.includes(systemCode(error) ?? '') ? 'has no locks' : 'cannot be written to';
+      place.log.warn(`${place.root} ${what}; reading without ${without}`);
     }
     if (session.#lock !== undefined) await sweepAll(place, session.id);
     return session;
@@ -139,8 +144,13 @@ export async function makingRoom<T>(place: SessionPlace, action: () => Promise<T
 
 /** Between the making of the file and its locking a sweep may have removed it: tryLock then makes it anew. */
 async function lockOwn(place: SessionPlace, id: string, kind: SessionKind): Promise<Lock> {
+  const path = sessionLockPath(place.root, id);
   for (;;) {
-    const lock = await tryLock(place.fs, sessionLockPath(place.root, id), 'exclusive', kind);
+    const lock = await tryLock(place.fs, path, 'exclusive', kind).catch(async (error: unknown) => {
+      // Where there are no locks, the file is there all the same.
+      await place.fs.unlink(path).catch(() => undefined);
+      throw error;
+    });
     if (lock !== undefined) return lock;
     // A sweep holds the lock just now; it is about to remove the file.
     await new Promise((resolve) => setImmediate(resolve));

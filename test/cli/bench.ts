@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly nodeArguments?: readonly string[];
   /** Root may read and write anything, unless this is taken away. */
   readonly minding?: 'permissions';
+  /** A program that runs it. */
+  readonly under?: readonly string[];
 }
 
 export interface Running {
@@ -53,7 +55,7 @@ export class Bench {
   start(words: readonly string[], options: RunOptions = {}): Running {
     const program = join(ROOT, 'dist/bundle/cli', `${options.program ?? 'vmar'}.js`);
     const { VMAR_DATASTORE: _, ...inherited } = process.env;
-    const node = [process.execPath, ...(options.nodeArguments ?? [])];
+    const node = [...(options.under ?? []), process.execPath, ...(options.nodeArguments ?? [])];
     const [command, ...rest] = options.minding === undefined ? node : [...MINDING_PERMISSIONS, ...node];
     const child = spawn(command as string, [...rest, program, ...words], {
       cwd: this.directory,
