@@ -3,7 +3,7 @@
 // Ctrl-C on the terminal reaches it only through us, once; and so that a time-out ends whatever it has started.
 //
 // Guarantee: the promise settles soon after the program has ended or was killed, also where what it started lives on
-// and keeps its output open.
+// and keeps its output open. Where a whole group is told to end, none of it is left then.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
@@ -45,6 +45,10 @@ export interface ProgramEnd {
 const GROUP_GRACE_MILLIS = 2000;
 /** A backup that takes its filters out of a guest may need a while. It is then killed alone: its guardians must live. */
 const PROGRAM_GRACE_MILLIS = 120_000;
+/** How often it is looked whether all of a group have ended that were told to. */
+const LOOK_MILLIS = 20;
+/** What was killed may take a moment; what nobody reaps is there for ever. */
+const MOST_DYING_MILLIS = 1000;
 /** Output that is still open this long after the end is not waited for. */
 const OUTPUT_GRACE_MILLIS = 1000;
 
@@ -61,8 +65,7 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
       run.onLine?.(line);
     };
     const ended = (end: Pick<ProgramEnd, 'status' | 'signal' | 'problem'>): void => {
-      stop.end();
-      resolve({ ...end, timedOut, output: Buffer.concat(output).toString('utf8'), lastLine });
+      stop.end(() => resolve({ ...end, timedOut, output: Buffer.concat(output).toString('utf8'), lastLine }));
     };
     let child: ChildProcess;
     const stop = new Stopping(
@@ -116,6 +119,7 @@ class Stopping {
   readonly #onTimeout: () => void;
   readonly #timers: NodeJS.Timeout[] = [];
   #isTold = false;
+  #killedMillis = Number.POSITIVE_INFINITY;
   readonly #onAbort = (): void => this.#tell(false);
 
   constructor(run: ProgramRun, child: () => ChildProcess | undefined, onTimeout: () => void) {
@@ -131,9 +135,17 @@ class Stopping {
     else signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  end(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
+  /** The program has ended. What it started and was told to end as well has its time for that, and is killed then. */
+  end(done: () => void): void {
     this.#run.signal?.removeEventListener('abort', this.#onAbort);
+    const isGroupTold = this.#isTold && this.#run.killsGroup;
+    const isAwaited = performance.now() < this.#killedMillis + MOST_DYING_MILLIS;
+    if (isGroupTold && isAwaited && this.#send(0, true)) {
+      setTimeout(() => this.end(done), LOOK_MILLIS);
+      return;
+    }
+    for (const timer of this.#timers) clearTimeout(timer);
+    done();
   }
 
   #after(millis: number, action: () => void): void {
@@ -146,16 +158,20 @@ class Stopping {
     if (isTimeout) this.#onTimeout();
     const { killsGroup } = this.#run;
     this.#send('SIGTERM', killsGroup);
-    this.#after(killsGroup ? GROUP_GRACE_MILLIS : PROGRAM_GRACE_MILLIS, () => this.#send('SIGKILL', killsGroup));
+    this.#after(killsGroup ? GROUP_GRACE_MILLIS : PROGRAM_GRACE_MILLIS, () => {
+      this.#killedMillis = performance.now();
+      this.#send('SIGKILL', killsGroup);
+    });
   }
 
-  #send(signal: NodeJS.Signals, toGroup: boolean): void {
+  /** False if there is nobody any more. */
+  #send(signal: NodeJS.Signals | 0, toGroup: boolean): boolean {
     const pid = this.#child()?.pid;
-    if (pid === undefined) return;
+    if (pid === undefined) return false;
     try {
-      process.kill(toGroup ? -pid : pid, signal);
+      return process.kill(toGroup ? -pid : pid, signal);
     } catch {
-      // It has just ended.
+      return false;
     }
   }
 }

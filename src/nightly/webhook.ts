@@ -28,7 +28,7 @@ export function postJson(
       resolve(outcome);
       request.destroy();
     };
-    request.on('error', (error) => finish(error.message || String(error)));
+    request.on('error', (error) => finish(error.message.trim() || String(error)));
     request.on('response', (response) => {
       const { statusCode = 0 } = response;
       problem = statusCode >= 200 && statusCode < 300 ? undefined : `it answered with status ${statusCode}`;

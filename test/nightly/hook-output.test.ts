@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// Hooks that leave behind what does not want to end.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { commandWords } from '#vmar/src/nightly/hooks.js';
+import { runProgram } from '#vmar/src/nightly/program.js';
+import { Nights } from './nights.js';
+
+const shell = (text: string) => commandWords({ kind: 'shell', text });
+
+function isAlive(pid: number): boolean {
+  // A zombie is not alive.
+  const status = `/proc/${pid}/status`;
+  return existsSync(status) && !/^State:\s+Z/m.test(readFileSync(status, 'utf8'));
+}
+
+it('what a hook started is killed with it, though it ends before, and they let SIGTERM pass', async () => {
+  const night = new Nights();
+  const pid = night.bench.path('pid');
+  // The pipe to us is closed, so that nobody waits for it by chance.
+  const text = `(trap '' TERM; echo $$ >/dev/null; exec sleep 600) >&- 2>&- & echo $! > ${pid}; wait`;
+  const end = await runProgram({ words: shell(text), env: process.env, killsGroup: true, timeoutMillis: 1000 });
+  expect(end).toMatchObject({ timedOut: true, signal: 'SIGTERM' });
+  expect(isAlive(Number(readFileSync(pid, 'utf8')))).toBe(false);
+});
+
+it('what a hook left running on purpose lives on when it ends by itself', async () => {
+  const night = new Nights();
+  const pid = night.bench.path('pid');
+  const text = `sleep 600 & echo $! > ${pid}`;
+  await runProgram({ words: shell(text), env: process.env, killsGroup: true, timeoutMillis: 60_000 });
+  const left = Number(readFileSync(pid, 'utf8'));
+  expect(isAlive(left)).toBe(true);
+  process.kill(left);
+});
