@@ -13,6 +13,9 @@ export interface HookCall {
   readonly signal?: AbortSignal;
 }
 
+/** What says more than anybody reads would fill the log, and keep the run waiting for that. */
+const MOST_LINES = 1000;
+
 export class Hooks {
   readonly #config: HooksConfig;
   readonly #env: Environment;
@@ -32,12 +35,18 @@ export class Hooks {
     this.#onEvent({ event: 'hook-begin', ...about });
     const start = performance.now();
     const { timeoutMillis } = this.#config;
+    let said = 0;
+    const says = (text: string): void => this.#onEvent({ event: 'hook-says', ...about, text });
+    const onLine = (text: string): void => {
+      if (++said <= MOST_LINES) says(text);
+    };
     const end = await runProgram({
       words: commandWords(command),
       env: { ...this.#env, VMAR_HOOK: moment, ...facts },
-      ...{ timeoutMillis, killsGroup: true, onLine: (text) => this.#onEvent({ event: 'hook-says', ...about, text }) },
+      ...{ timeoutMillis, killsGroup: true, onLine },
       ...(signal === undefined ? {} : { signal }),
     });
+    if (said > MOST_LINES) says(`(and ${said - MOST_LINES} more lines, which are not kept)`);
     const problem = programProblem(end, timeoutMillis);
     const error = problem === undefined ? undefined : `the ${moment} hook ${problem}`;
     const seconds = Math.round(performance.now() - start) / 1000;

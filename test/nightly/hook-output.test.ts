@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Hooks that leave behind what does not want to end.
+// Hooks that say more than anybody reads, or leave behind what does not want to end.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -33,4 +33,23 @@ it('what a hook left running on purpose lives on when it ends by itself', async 
   const left = Number(readFileSync(pid, 'utf8'));
   expect(isAlive(left)).toBe(true);
   process.kill(left);
+});
+
+it('a hook that talks without end fills no log', async () => {
+  const night = new Nights();
+  await night.init();
+  const log = night.bench.path('log.json');
+  night.configure(
+    '100: {disks: {a: /nowhere}}',
+    `nightly: {kind: gc, datastore: main, hooks: {before-job: 'yes hello | head -n 200000'}}`,
+    `log: ${log}\n`,
+  );
+  expect((await night.run()).status).toBe(0);
+  const said = readFileSync(log, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+    .filter(({ event }) => event === 'hook-says');
+  expect(said).toHaveLength(1001);
+  expect(said.at(-1).msg).toBe('(and 199000 more lines, which are not kept)');
 });
