@@ -2,6 +2,7 @@
 // Whether what a configuration names is there on this host, and whether vmar takes what its jobs would call it with.
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { VmarError } from '../base/errors.js';
 import { isNbdUri } from '../nbd/client/nbd-uri.js';
 import {
@@ -34,6 +35,7 @@ export async function hostProblems(context: Context, config: NightlyConfig): Pro
     const message = await problemOf(async () => (await openJobStore(datastore, open)).close());
     if (message !== undefined) problems.push({ place, message });
   }
+  problems.push(...logProblems(config));
   for (const guest of config.guests.values()) problems.push(...guestProblems(guest));
   for (const job of config.jobs.values()) problems.push(...(await jobProblems(job, config)));
   return problems;
@@ -44,6 +46,11 @@ function ownership(file: string): readonly HostProblem[] {
   const { mode } = statSync(file);
   if ((mode & 0o022) === 0) return [];
   return [{ place: file, message: 'others can write to it, and so run hooks as you: chmod go-w' }];
+}
+
+function logProblems({ log }: NightlyConfig): readonly HostProblem[] {
+  if (log === undefined || log.to.kind === 'stderr' || existsSync(dirname(log.to.path))) return [];
+  return [{ place: 'log', message: `${dirname(log.to.path)} is not there` }];
 }
 
 function guestProblems({ name, isPattern, source, configs, blobs }: GuestConfig): readonly HostProblem[] {

@@ -18,6 +18,8 @@ export interface JobHost {
   readonly writer: string;
   readonly clock: Clock;
   readonly onEvent: OnEvent;
+  /** What went wrong before the run began, and does not keep it from going well. */
+  readonly warnings: readonly string[];
   /** Ends the run: children are told to end, and waited for. */
   readonly signal: AbortSignal;
   /** The report for people, as the body of a mail. */

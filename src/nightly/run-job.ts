@@ -55,6 +55,7 @@ class JobRun {
   async run(): Promise<JobReport> {
     const { path } = datastoreOf(this.#job, this.#host.config);
     this.#onEvent({ event: 'job-begin', kind: this.#job.kind, datastore: path });
+    for (const warning of this.#host.warnings) this.#warn(warning);
     try {
       await this.#work();
       // What it unmounts must have the report first.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Hooks that say more than anybody reads, or leave behind what does not want to end.
+// Hooks that say more than anybody reads, or leave behind what does not want to end; and a log that cannot be written.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -52,4 +52,23 @@ it('a hook that talks without end fills no log', async () => {
     .filter(({ event }) => event === 'hook-says');
   expect(said).toHaveLength(1001);
   expect(said.at(-1).msg).toBe('(and 199000 more lines, which are not kept)');
+});
+
+it('a log that cannot be written costs no night', async () => {
+  const night = new Nights();
+  await night.init();
+  const nowhere = night.bench.path('nowhere', 'log');
+  night.configure(
+    `100: {disks: {a: ${night.image('a')}}}`,
+    'nightly: {guests: all, datastore: main}',
+    `log: ${nowhere}\n`,
+  );
+  const { status, report, stderr } = await night.run();
+  expect(status).toBe(0);
+  expect(report.guests).toMatchObject([{ outcome: 'ok' }]);
+  expect(report.warnings).toEqual([`${nowhere}: the log cannot be written: ENOENT`]);
+  expect(stderr).toContain('the log cannot be written: ENOENT');
+  expect((await night.bench.run(['--json', ...night.words('check')])).json().host).toEqual([
+    { place: 'log', message: `${night.bench.path('nowhere')} is not there` },
+  ]);
 });

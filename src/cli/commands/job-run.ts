@@ -4,7 +4,7 @@
 import { hostname } from 'node:os';
 import { WRITER_NAME } from '../../archive/writer-name.js';
 import { REAL_CLOCK } from '../../base/clock.js';
-import { EXIT, type ExitStatus, UsageError, VmarError } from '../../base/errors.js';
+import { EXIT, type ExitStatus, FailedError, UsageError, VmarError } from '../../base/errors.js';
 import type { JobConfig, LogConfig, NightlyConfig } from '../../nightly/config.js';
 import type { JobReport } from '../../nightly/history.js';
 import type { JobHost } from '../../nightly/job-host.js';
@@ -27,9 +27,7 @@ export interface JobRunFlags extends ConfigFlags {
 export async function run(context: Context, names: readonly string[], flags: JobRunFlags): Promise<ExitStatus> {
   const config = openConfig(context, flags);
   const jobs = chooseJobs(config, names, flags.all === true);
-  const logging = parseLog(flags.log, config);
-  const log = logging === undefined ? undefined : JobLog.open(logging);
-  const isWatched = logging?.to.kind !== 'stderr';
+  const logging = openLog(parseLog(flags.log, config));
   const stop = new AbortController();
   const reports = await context.interrupts.during(
     () => stop.abort(),
@@ -37,7 +35,7 @@ export async function run(context: Context, names: readonly string[], flags: Job
       const done: JobReport[] = [];
       for (const job of jobs) {
         if (stop.signal.aborted) break;
-        done.push(await runJob(job, hostOf(context, config, job, stop.signal, isWatched, log)));
+        done.push(await runJob(job, hostOf(context, config, job, stop.signal, logging)));
       }
       return done;
     },
@@ -53,13 +51,12 @@ function hostOf(
   config: NightlyConfig,
   { name }: JobConfig,
   signal: AbortSignal,
-  isWatched: boolean,
-  log: JobLog | undefined,
+  { log, isWatched, warnings }: Logging,
 ): JobHost {
   const { cacheDirectory: cacheDir, output } = context;
   const watch = isWatched ? new JobWatch(output, name) : undefined;
   return {
-    ...{ config, signal, clock: REAL_CLOCK, hostName: hostname(), writer: WRITER_NAME },
+    ...{ config, signal, warnings, clock: REAL_CLOCK, hostName: hostname(), writer: WRITER_NAME },
     program: {
       words: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
       env: process.env,
@@ -86,6 +83,24 @@ async function tellMetrics(
   } catch (error) {
     if (!(error instanceof VmarError)) throw error;
     context.log.warn(`${path}: ${error.message}`);
+  }
+}
+
+interface Logging {
+  readonly log?: JobLog;
+  /** Whether standard error is for people. */
+  readonly isWatched: boolean;
+  readonly warnings: readonly string[];
+}
+
+/** No night is lost for the sake of a log: that there is none is said, and goes into the reports. */
+function openLog(logging: LogConfig | undefined): Logging {
+  if (logging === undefined) return { isWatched: true, warnings: [] };
+  try {
+    return { log: JobLog.open(logging), isWatched: logging.to.kind !== 'stderr', warnings: [] };
+  } catch (error) {
+    if (!(error instanceof FailedError)) throw error;
+    return { isWatched: true, warnings: [`${error.object}: ${error.message}`] };
   }
 }
 
