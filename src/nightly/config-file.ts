@@ -2,9 +2,10 @@
 // Reads a configuration: YAML, then the schema of each part, then the links between them. All problems are found, not
 // only the first; each with line and column, what was found and what was expected.
 
+import { isUtf8 } from 'node:buffer';
 import { readFileSync, statSync } from 'node:fs';
 import type * as z from 'zod';
-import { FailedError, systemErrorCode, UsageError } from '../base/errors.js';
+import { FailedError, systemErrorCode, UsageError, VmarError } from '../base/errors.js';
 import type { DatastoreConfig, GuestConfig, JobConfig, LogConfig, NightlyConfig, NotifyConfig } from './config.js';
 import { jobKind, jobSchema } from './config-jobs.js';
 import { checkLinks } from './config-links.js';
@@ -63,10 +64,12 @@ function readText(file: string): string {
         found: `${size} bytes`,
       });
     }
-    return readFileSync(file, 'utf8');
+    const bytes = readFileSync(file);
+    if (!isUtf8(bytes)) throw notUtf8(bytes, file);
+    return bytes.toString('utf8');
   } catch (error) {
     const code = systemErrorCode(error);
-    if (code === undefined || error instanceof FailedError) throw error;
+    if (code === undefined || error instanceof VmarError) throw error;
     const isMissing = code === 'ENOENT' || code === 'ENOTDIR';
     throw new FailedError(
       'config-unreadable',
@@ -78,6 +81,16 @@ function readText(file: string): string {
       },
     );
   }
+}
+
+/** At the first line of it that is not. */
+function notUtf8(bytes: Buffer, file: string): ConfigError {
+  let [line, start] = [1, 0];
+  for (let end = bytes.indexOf(10); end >= 0 && isUtf8(bytes.subarray(start, end)); end = bytes.indexOf(10, start)) {
+    line++;
+    start = end + 1;
+  }
+  return new ConfigError(file, [{ line, column: 1, place: '', message: 'this line is not UTF-8' }]);
 }
 
 /** @throws ConfigError */

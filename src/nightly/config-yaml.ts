@@ -38,16 +38,23 @@ export class ConfigYaml {
       prettyErrors: false,
       logLevel: 'error',
     });
-    const problems = [...document.errors, ...document.warnings].map((error) => {
-      const { line, col } = lines.linePos(error.pos[0]);
-      return { line, column: col, place: '', message: error.message };
-    });
+    const problems: ConfigProblem[] = [];
+    const wrong = (offset: number | undefined, message: string): void => {
+      const { line, col } = lines.linePos(offset ?? 0);
+      problems.push({ line, column: col, place: '', message });
+    };
+    for (const { code, pos, message } of [...document.errors, ...document.warnings]) {
+      wrong(pos[0], code === 'MULTIPLE_DOCS' ? 'a second document begins here: a configuration is one' : message);
+    }
     visit(document, {
       Alias: (_, alias) => {
         if (alias.resolve(document) !== undefined) return;
-        const { line, col } = lines.linePos(alias.range?.[0] ?? 0);
-        const message = `there is no anchor ${JSON.stringify(alias.source)} before this alias`;
-        problems.push({ line, column: col, place: '', message });
+        wrong(alias.range?.[0], `there is no anchor ${JSON.stringify(alias.source)} before this alias`);
+      },
+      Scalar: (key, { value, range }) => {
+        if (String(value).includes('\0')) wrong(range?.[0], 'a NUL character, which no path or command can hold');
+        // Maps of JavaScript would lose it without a word.
+        if (key === 'key' && value === '__proto__') wrong(range?.[0], 'this cannot be a name');
       },
     });
     return { yaml: new ConfigYaml(document, lines), problems };

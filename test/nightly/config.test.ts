@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The configuration of nightly jobs: what it may say, and that whatever is wrong in it is told with its place.
 
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { FailedError } from '#vmar/src/base/errors.js';
 import { ConfigError, parseConfig, readConfig } from '#vmar/src/nightly/config-file.js';
 
@@ -283,6 +286,17 @@ describe('what is wrong is told with line, column, what was found and what expec
       ['4:3 jobs.n: expected either fsck: true, or boot: true with until, found a map'],
     ],
     [
+      'two documents',
+      `${HEAD}jobs: {}\n---\njobs: {}\n`,
+      ['4:1 : a second document begins here: a configuration is one'],
+    ],
+    [
+      'a NUL, which no command can hold',
+      `${HEAD}jobs: {n: {kind: gc, datastore: main, hooks: {before-job: "printf '\\033[1m'"}}}\n`,
+      ['3:59 : a NUL character, which no path or command can hold'],
+    ],
+    ['a name that JavaScript loses', `${HEAD}jobs: {__proto__: {kind: gc}}\n`, ['3:8 : this cannot be a name']],
+    [
       'several at once',
       `${HEAD}jobs:\n  n: {kind: gc, datastor: main, retry: {attempts: 0}}\n`,
       [
@@ -340,6 +354,16 @@ describe('what is wrong is told with line, column, what was found and what expec
       (_, n) => `a${n}: &a${n} [${Array(10).fill(n === 0 ? 'x' : `*a${n - 1}`)}]`,
     );
     expect(() => parseConfig(`${levels.join('\n')}\n`, 'c.yaml')).toThrow(FailedError);
+  });
+
+  it('and what is no text is told by its line', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'vmar-config-'));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const file = join(directory, 'c.yaml');
+    writeFileSync(file, Buffer.from(`${HEAD}jobs: {}\n# gr\xf6\xdfe\n`, 'latin1'));
+    expect(() => readConfig(file)).toThrow(
+      expect.objectContaining({ problems: [{ line: 4, column: 1, place: '', message: 'this line is not UTF-8' }] }),
+    );
   });
 
   it('a file that is not there is told as such', () => {
