@@ -36,9 +36,9 @@ my $program = "$dir/vmar";
 spew($program, "#!/bin/sh\nprintf '%s\\n' \"\$*\" >> '$dir/calls'\nexec $VMAR \"\$@\"\n");
 chmod 0755, $program;
 
-# As of a configuration file that was read in taint mode.
+# As of a configuration file that was read in taint mode; its texts are bytes.
 my $taint = substr($ENV{VMAR_PROGRAM}, 0, 0);
-my $scfg = { path => "$dir/store$taint", namespace => "pve$taint", 'vmar-program' => "$program$taint" };
+my $scfg = { path => "$dir/st\xc3\xb6re$taint", namespace => "pve$taint", 'vmar-program' => "$program$taint" };
 my $host = Proxmox::Host->new(plugin => $plugin, scfg => $scfg, storeid => 'nightly');
 my $guest = Proxmox::Guest->start("$dir/guest", $SIZE);
 my $clock = 1_800_000_000;
@@ -84,7 +84,7 @@ subtest 'no datastore, then one' => sub {
     like($@, qr/no vmar datastore at .*vmar init/, 'says what to do');
     is_deeply([$plugin->status('nightly', $scfg, {})], [0, 0, 0, 0], 'is not active');
     ok(!eval { $plugin->on_add_hook('nightly', $scfg); 1 }, 'is not added');
-    system($program, 'init', "$dir/store") == 0 or die 'init';
+    system($program, 'init', "$dir/st\xc3\xb6re") == 0 or die 'init';
     ok(eval { $plugin->on_add_hook('nightly', $scfg); 1 }, 'is added') or diag $@;
     ok($plugin->activate_storage('nightly', $scfg, {}), 'is activated');
     my ($total, $free, $used, $active) = $plugin->status('nightly', $scfg, {});
@@ -140,7 +140,7 @@ subtest 'a bitmap that cannot be relied on is not' => sub {
     is($nights[3]->{asked}, 'new', 'the backup that it follows was removed');
     restored_as($nights[3], 'the next is whole');
     my $id = 'pve/' . name_of($nights[3]->{volid}) =~ s{backup/}{}r =~ s{/[^/]*\z}{}r;
-    system("$program --datastore '$dir/store' --quiet backup $id --disk drive-scsi0=$dir/out/truth-$clock --time " . ($clock + 60)) == 0 or die;
+    system("$program --datastore '$dir/st\xc3\xb6re' --quiet backup $id --disk drive-scsi0=$dir/out/truth-$clock --time " . ($clock + 60)) == 0 or die;
     push @nights, night();
     is($nights[4]->{asked}, 'new', 'another backup came between');
     push @nights, night();
@@ -235,9 +235,31 @@ subtest 'two jobs in one second, and no export' => sub {
     like($@, qr/vmar backup: .*NBD server/, 'with a reason');
     $provider->backup_cleanup(101, 'qemu', 0, { error => $@ });
     $provider->backup_handle_log_file(101, __FILE__);
-    is_deeply([glob "$dir/store/state/proxmox-logs/pve/vm/101/*"], [], 'has no log to lie beside anything');
+    is_deeply([glob "$dir/st\xc3\xb6re/state/proxmox-logs/pve/vm/101/*"], [], 'has no log to lie beside anything');
     $provider->backup_cleanup(undef, undef, 0, {});
     $provider->job_cleanup;
+    is(scalar @{ volumes() }, $before, 'and leaves nothing');
+};
+
+subtest 'what a host may be like' => sub {
+    {
+        local $Vmar::Record::STATE_DIRECTORY = "$dir/calls";
+        my $night = night();
+        is($night->{error}, '', 'nothing can be written down: the backup comes off');
+        cmp_ok($night->{size}, '>=', 0, 'and is cleaned up') or diag $host->log_text;
+        like($host->log_text, qr/warn: the next backup will be full, .*Not a directory/, 'and that is said');
+        $plugin->free_image('nightly', $scfg, name_of($night->{volid}));
+    }
+    my $without = { %$scfg, 'vmar-program' => "$dir/nowhere" };
+    ok(!eval { $plugin->archives($without); 1 }, 'without vmar nothing is listed');
+    like($@, qr{\Avmar list: .*/nowhere cannot be run: No such file}, 'and that is said');
+
+    my $before = @{ volumes() };
+    spew("$dir/dies", "#!/bin/sh\ncase \"\$*\" in *' backup '*) kill -9 \$\$;; esac\nexec '$program' \"\$@\"\n");
+    chmod 0755, "$dir/dies";
+    my $dying = Proxmox::Host->new(plugin => $plugin, scfg => { %$scfg, 'vmar-program' => "$dir/dies" }, storeid => 'nightly');
+    my $killed = $dying->vzdump($guest, start => $clock + 3600);
+    is($killed->{error}, "vmar backup: it ended with status 137\n", 'a vmar that is killed is told of');
     is(scalar @{ volumes() }, $before, 'and leaves nothing');
 };
 
@@ -248,6 +270,10 @@ subtest 'containers are refused' => sub {
         ok(!eval { $call->(); 1 }, 'not done');
         like($@, qr/virtual machines only, and 200 is a container/, 'said');
     }
+    my @warned;
+    local $SIG{__WARN__} = sub { push @warned, @_ };
+    ok(!eval { $provider->backup_init(200, undef, $clock); 1 }, 'what nobody knows is not done');
+    is_deeply(\@warned, [], 'and nothing is undefined');
     ok(!eval { $provider->restore_container_init('backup/vm/100/2026-11-21T02:00:00Z'); 1 }, 'nor restored');
 };
 
@@ -319,6 +345,24 @@ subtest 'a restore leaves nothing behind' => sub {
     undef $provider;
     ok(!kill(0, $pid), 'an object that goes away takes its server along');
 
+    $provider = $host->provider;
+    $provider->restore_vm_init($volname);
+    kill 'KILL', $provider->{server}->{pid};
+    for (1 .. 200) { last if !eval { $provider->restore_vm_volume_init($volname, 'drive-scsi0', {}) }; select(undef, undef, undef, 0.05) }
+    like($@, qr/vmar serve has ended/, 'a server that was killed is told of');
+    ok(eval { $provider->restore_vm_cleanup($volname); 1 }, 'and cleaned up');
+
+    my $ends = '$p = $host->provider; $p->restore_vm_init($ARGV[2]); exit 0';
+    my $script = 'use PVE::Storage::Custom::VmarPlugin; use Proxmox::Host; $Vmar::Server::RUN_DIRECTORY = $ARGV[0];'
+        . '$host = Proxmox::Host->new(plugin => "PVE::Storage::Custom::VmarPlugin", storeid => "nightly",'
+        . 'scfg => { path => "$ARGV[0]/../st\xc3\xb6re", namespace => "pve", "vmar-program" => $ARGV[1] });' . $ends;
+    my ($perl) = $^X =~ /(.+)/;
+    my @words = ($perl, map({ /(.+)/ ? "-I$1" : () } @INC), '-e', $script, "$dir/run", $program, $volname);
+    open(my $said, '-|', 'sh', '-c', 'exec 2>&1; "$@"', 'sh', @words) or die;
+    my $text = do { local $/ = undef; <$said> } // '';
+    close $said;
+    unlike($text, qr/in cleanup|global destruction/, 'a process that ends without a word has nothing to warn of');
+
     pipe(my $read, my $write);
     my $child = fork() // die;
     if (!$child) {
@@ -339,6 +383,6 @@ subtest 'a restore leaves nothing behind' => sub {
     ok(!eval { $host->provider->restore_vm_init('backup/vm/100/2020-01-01T00:00:00Z') }, 'no backup, no restore');
 };
 
-is(system($program, '--datastore', "$dir/store", '--quiet', 'verify'), 0, 'the datastore is sound');
+is(system($program, '--datastore', "$dir/st\xc3\xb6re", '--quiet', 'verify'), 0, 'the datastore is sound');
 $guest->stop;
 done_testing();

@@ -48,7 +48,7 @@ sub json {
     my $error = ref $document eq 'HASH' ? $document->{error} : undef;
     my $failure = $options{failure} // {};
     $failure->{status} = $status;
-    $failure->{code} = $error->{code} // '';
+    $failure->{code} = $error ? $error->{code} : '';
     # Some commands give their document though not all is well.
     return $document if ref $document eq 'HASH' && !$error && grep { $_ == $status } @{ $options{accept} // [] };
     die $self->_sentence($words, $status, $error, $said);
@@ -134,7 +134,9 @@ sub _tell {
 # Starts a command; handles: stdin, stdout, stderr. It gets SIGTERM when this process dies.
 sub start {
     my ($self, $words, %handles) = @_;
-    my @command = map { clean(encode('UTF-8', $_)) } $self->{program}, '--datastore', $self->{datastore}, @$words;
+    # Paths come from Proxmox's configuration, in which texts are bytes; words are characters.
+    my @command = map { clean($_) } _path_bytes($self->{program}), '--datastore', _path_bytes($self->{datastore}),
+        map { encode('UTF-8', $_) } @$words;
     my $environment = _environment();
     my $parent = $$;
     my $pid = fork() // die "fork: $!\n";
@@ -154,6 +156,11 @@ sub start {
     my $why = $@ || 'failed';
     syswrite(STDERR, $why) if !$ok;
     POSIX::_exit(127);
+}
+
+sub _path_bytes {
+    my ($path) = @_;
+    return utf8::is_utf8($path) ? encode('UTF-8', $path) : $path;
 }
 
 # Onto a descriptor; /dev/null where nothing is given.
@@ -198,6 +205,13 @@ sub _await_end {
         select(undef, undef, undef, 0.02);
     }
     return 0;
+}
+
+# Whether a process that was started here has ended; then nothing is left of it.
+sub has_ended {
+    my ($self, $pid) = @_;
+    local ($?, $!);
+    return waitpid($pid, POSIX::WNOHANG()) != 0;
 }
 
 # The same for one that ends by itself now.

@@ -57,6 +57,11 @@ sub _await {
 # The URI of a disk, as qemu-img takes it.
 sub uri {
     my ($self, $disk) = @_;
+    if (!defined $self->{pid} || $self->{vmar}->has_ended($self->{pid})) {
+        delete $self->{pid};
+        unlink $self->{socket};
+        die "vmar serve has ended: begin the restore again\n";
+    }
     for my $export (@{ $self->{document}->{exports} }) {
         # Proxmox hands it to qemu-img, in taint mode maybe.
         return Vmar::Program::clean($export->{uris}->[0]) if $export->{name} eq $disk;
@@ -71,11 +76,12 @@ sub stop {
     # A child of this process has a copy of this object, but not of the server.
     return if $self->{owner} != $$;
     close $self->{hold};
-    $self->{vmar}->stop($pid);
+    Vmar::Program->stop($pid);
     unlink $self->{socket};
     return;
 }
 
+# When the whole process ends, other objects may be gone already: nothing here needs them.
 sub DESTROY {
     my ($self) = @_;
     local ($?, $!, $@);

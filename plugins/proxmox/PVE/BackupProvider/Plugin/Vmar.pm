@@ -67,7 +67,8 @@ sub backup_get_mechanism {
 
 sub _refuse_containers {
     my ($vmid, $vmtype) = @_;
-    return if $vmtype eq 'qemu';
+    return if ($vmtype // '') eq 'qemu';
+    die "vmar backs up virtual machines only, and nothing tells what $vmid is\n" if !defined $vmtype;
     die "vmar backs up virtual machines only, and $vmid is a container: use another storage for it\n";
 }
 
@@ -203,19 +204,24 @@ sub backup_handle_log_file {
 sub backup_cleanup {
     my ($self, $vmid, $vmtype, $success, $info) = @_;
     my $job = delete $self->{job} // {};
-    my $record = defined $job->{vmid} ? Vmar::Record->new($self->{storeid}, $vmid) : undef;
     if ($success && defined $job->{backup}) {
-        my $disks = $job->{disks};
-        if (%$disks) {
-            $record->write({ datastore => $self->_datastore, backup => $job->{backup}, disks => $disks });
-        } else {
-            $record->forget;
-        }
+        $self->_record($vmid, $job);
         $self->{kept} = $job;
     } elsif (defined $job->{backup}) {
         $self->_take_back($job);
     }
     return { stats => { 'archive-size' => $job->{stored} // 0 } };
+}
+
+# The backup is there and good, whether or not this can be written down.
+sub _record {
+    my ($self, $vmid, $job) = @_;
+    my $record = Vmar::Record->new($self->{storeid}, $vmid);
+    my $disks = $job->{disks};
+    return $record->forget if !%$disks;
+    return if eval { $record->write({ datastore => $self->_datastore, backup => $job->{backup}, disks => $disks }); 1 };
+    $self->{log}->('warn', "the next backup will be full, for its bitmaps cannot be written down: $@");
+    return;
 }
 
 # The bitmaps go on from the backup before: so that must be the latest again.
