@@ -16,7 +16,7 @@ const PIECE_BYTES = 2 << 20;
 export class FileBytes implements ByteStream {
   readonly name: string;
   readonly fd: number;
-  readonly #ownsFd: boolean;
+  #ownsFd: boolean;
   readonly #onRead: ((bytes: number) => void) | undefined;
   #pieces: Uint8Array[] = [new Uint8Array(PIECE_BYTES), new Uint8Array(PIECE_BYTES)];
   /** Never rejects before somebody waits for it. */
@@ -49,6 +49,12 @@ export class FileBytes implements ByteStream {
   /** A descriptor that stays the caller's. */
   static of(fd: number, name: string, options: ReadingOptions = {}): FileBytes {
     return new FileBytes(name, fd, false, options);
+  }
+
+  /** Whoever reads a pipe or socket takes its descriptor: to close it here too would close whatever has its number by then. */
+  giveAwayPipe(): void {
+    const stat = fstatSync(this.fd);
+    if (stat.isFIFO() || stat.isSocket()) this.#ownsFd = false;
   }
 
   /** The bytes that it begins with, a few, which come again; undefined of what is no regular file. */

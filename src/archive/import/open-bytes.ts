@@ -21,8 +21,10 @@ export async function openBytes(source: ByteSource, options: ReadingOptions = {}
     typeof source === 'string' ? await FileBytes.open(source, options) : FileBytes.of(source.fd, source.name, options);
   try {
     const first = await file.peek(SNIFFED_BYTES);
-    const isPlain = first !== undefined && !isCompressed(first);
-    return new Opened(file, isPlain ? undefined : new ThreadedBytes(file.fd, file.name, options));
+    if (first !== undefined && !isCompressed(first)) return new Opened(file, undefined);
+    const threaded = new ThreadedBytes(file.fd, file.name, options);
+    file.giveAwayPipe();
+    return new Opened(file, threaded);
   } catch (error) {
     await file.close();
     throw error;
@@ -59,11 +61,6 @@ class Opened implements OpenBytes {
 
   async close(): Promise<void> {
     await this.#threaded?.close();
-    await this.#file.close().catch((error: unknown) => this.#ignoreClosed(error));
-  }
-
-  /** A pipe was closed by the thread. */
-  #ignoreClosed(error: unknown): void {
-    if (this.#threaded === undefined) throw error;
+    await this.#file.close();
   }
 }
