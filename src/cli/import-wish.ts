@@ -31,9 +31,11 @@ export interface ImportWish {
   readonly workers?: number;
   /** Archives of containers that lie in a directory; they are none of ours. */
   readonly containers: readonly string[];
+  /** What is called as an archive in a directory and is a FIFO or a device: whoever opens it may wait for ever. */
+  readonly notFiles: readonly string[];
 }
 
-const IMPORTED = /\.(vma|vmar|vmar\.tar)(\.zst|\.gz|\.lzo)?$/;
+const IMPORTED = /\.(vma|vmar|vmar\.tar)(\.zst|\.gz|\.lzo)?$/i;
 const OF_CONTAINER = /^vzdump-(lxc|openvz)-.*\.(tar|tgz)(\.[a-z0-9]+)?$/;
 const DEFAULT_LEVEL = 1;
 const MOST_LEVEL = 22;
@@ -42,17 +44,17 @@ export function parseImport(words: readonly string[], flags: ImportFlags): Impor
   if (words.filter(isStandardInput).length > 1) {
     throw new UsageError('duplicate', 'standard input can be read only once', { object: '-' });
   }
-  const containers: string[] = [];
+  const leftOut: LeftOut = { containers: [], notFiles: [] };
   const found = words.flatMap((word): Found[] => {
     if (isStandardInput(word)) return [{ source: standardInput(), sizeBytes: 0 }];
-    return filesAt(word, containers);
+    return filesAt(word, leftOut);
   });
   const sources = found.map(({ source }) => source);
   if (sources.length > 1 && flags.time !== undefined) {
     throw new UsageError('one-time', '--time makes sense only for one file', { object: `--time ${flags.time}` });
   }
   return {
-    ...{ sources, containers },
+    ...{ sources, ...leftOut },
     totalBytes: found.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
     ...(flags.guest === undefined ? {} : { guest: requireGuest(flags.guest) }),
     ...(flags.time === undefined ? {} : { timeSeconds: parseCount(flags.time, '--time', 0, MAX_TIME_SECONDS) }),
@@ -62,6 +64,11 @@ export function parseImport(words: readonly string[], flags: ImportFlags): Impor
   };
 }
 
+interface LeftOut {
+  readonly containers: string[];
+  readonly notFiles: string[];
+}
+
 interface Found {
   readonly source: ByteSource;
   /** 0 where nobody can know. */
@@ -69,7 +76,7 @@ interface Found {
 }
 
 /** A file as it is; of a directory all files that look like archives, each guest's oldest first. */
-function filesAt(path: string, containers: string[]): Found[] {
+function filesAt(path: string, { containers, notFiles }: LeftOut): Found[] {
   const stat = statOrNotFound(path);
   if (!stat.isDirectory()) return [{ source: path, sizeBytes: stat.isFile() ? stat.size : 0 }];
   const files = readdirSync(path, { withFileTypes: true }).filter((entry) => !entry.isDirectory());
@@ -77,9 +84,13 @@ function filesAt(path: string, containers: string[]): Found[] {
   containers.push(...names.filter((name) => OF_CONTAINER.test(name)).map((name) => join(path, name)));
   const archives = names.filter((name) => IMPORTED.test(name));
   if (archives.length === 0) throw noArchives(path, names);
-  return inOrder(archives).map((name) => {
+  return inOrder(archives).flatMap((name) => {
     const file = join(path, name);
-    return { source: file, sizeBytes: sizeIfThere(file) };
+    const stat = statIfThere(file);
+    if (stat === undefined || stat.isFile() || stat.isDirectory())
+      return [{ source: file, sizeBytes: stat?.size ?? 0 }];
+    notFiles.push(file);
+    return [];
   });
 }
 
@@ -108,11 +119,11 @@ function inOrder(names: readonly string[]): string[] {
 }
 
 /** What has gone since, or is a link to nowhere, is told when its turn comes. */
-function sizeIfThere(file: string): number {
+function statIfThere(file: string) {
   try {
-    return statSync(file).size;
+    return statSync(file);
   } catch {
-    return 0;
+    return undefined;
   }
 }
 

@@ -3,8 +3,8 @@
 
 import { basename } from 'node:path';
 
-const NAME = /^vzdump-qemu-(\d{1,9})-(\d{4})_(\d\d)_(\d\d)-(\d\d)_(\d\d)_(\d\d)\.vma(\.zst|\.gz|\.lzo)?$/;
-const EXTENSION = /\.vma(\.zst|\.gz|\.lzo)?$/;
+const NAME = /^vzdump-qemu-(\d{1,9})-(\d{4})_(\d\d)_(\d\d)-(\d\d)_(\d\d)_(\d\d)\.vma(\.zst|\.gz|\.lzo)?$/i;
+const EXTENSION = /\.vma(\.zst|\.gz|\.lzo)?$/i;
 
 export interface VzdumpName {
   readonly guestId: string;

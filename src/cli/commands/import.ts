@@ -19,6 +19,7 @@ export type { ImportFlags } from '../import-wish.js';
 export async function run(context: Context, words: readonly string[], flags: ImportFlags): Promise<ExitStatus> {
   const wish = parseImport(words, flags);
   tellContainers(context, wish);
+  for (const path of wish.notFiles) context.log.warn(`${path} left out: it is not a file`);
   return await withStore(context, async (store) => {
     const { hash, clusterSizeBytes } = store.superblock;
     const { level, waitSeconds, workers } = wish;
