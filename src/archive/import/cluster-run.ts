@@ -2,17 +2,15 @@
 // Clusters of one device of a .vma file on their way into a sink. Those that come in sequence share a slot, short stretches
 // of zeros between them included; longer ones become ranges, whose cost does not grow with their length.
 
-import { BLOCK_BYTES, BLOCKS_PER_CLUSTER, CLUSTER_BYTES } from '../../../formats/vma/limits.js';
-import { isAllZero } from '../../base/bytes.js';
+import { CLUSTER_BYTES } from '../../../formats/vma/limits.js';
 import { divideUp } from '../../base/checked.js';
 import { copyBytes } from '../../base/syscalls.js';
 import { type DumpSink, ZERO } from '../../plugin-api.js';
+import { fillCluster, presentBytes, streamBytes, ZEROS } from './cluster-content.js';
 import type { ClusterGather, DiskGather } from './cluster-gather.js';
 
 /** Fewer zero clusters than this between others are hashed with them. */
 const SKIPPED_ZEROS = 4;
-const ZEROS = new Uint8Array(CLUSTER_BYTES);
-const ALL_BLOCKS = 0xffff;
 
 export interface RunTarget {
   readonly sink: DumpSink;
@@ -41,6 +39,8 @@ export class ClusterRun {
   readonly #gather: DiskGather | undefined;
   #run: Run | undefined;
   #zero: { first: number; count: number } | undefined;
+  /** How much of its last cluster a stream has. */
+  #lastBytes = 0;
 
   constructor(target: RunTarget) {
     const { sink, sizeBytes, gather } = target;
@@ -67,8 +67,9 @@ export class ClusterRun {
   async data(cluster: number, mask: number, blocks: Uint8Array): Promise<void> {
     await this.#flushZeros();
     const run = await this.#runFor(cluster);
-    fill(run.slot.subarray(run.count * CLUSTER_BYTES, (run.count + 1) * CLUSTER_BYTES), mask, blocks);
+    fillCluster(run.slot.subarray(run.count * CLUSTER_BYTES, (run.count + 1) * CLUSTER_BYTES), mask, blocks);
     run.count++;
+    this.#lastBytes = presentBytes(mask);
     // The last piece of a stream is kept back until its length is known.
     if (run.count === this.#perSlot && !this.isStream) await this.flush();
   }
@@ -101,18 +102,12 @@ export class ClusterRun {
     await this.#flushZeros();
   }
 
-  /**
-   * Ends a stream of so many clusters. Its length is what the header says, if that ends in the last cluster and only
-   * zeros follow there; else all clusters count.
-   */
+  /** Ends a stream of so many clusters, of which the header claims a length. */
   async endStream(clusters: number, claimedBytes: number): Promise<void> {
     const { sink, disk } = this.#target;
-    let sizeBytes = clusters * CLUSTER_BYTES;
     const run = this.#run;
-    if (run !== undefined && divideUp(claimedBytes, CLUSTER_BYTES) === clusters) {
-      const rest = run.slot.subarray(claimedBytes - run.first * CLUSTER_BYTES, run.count * CLUSTER_BYTES);
-      if (isAllZero(rest)) sizeBytes = claimedBytes;
-    }
+    const last = run?.slot.subarray((run.count - 1) * CLUSTER_BYTES, run.count * CLUSTER_BYTES);
+    const sizeBytes = streamBytes({ clusters, claimedBytes, last, lastBytes: this.#lastBytes });
     if (run !== undefined) {
       this.#run = undefined;
       await this.#dump(run.first, run.slot, sizeBytes - run.first * CLUSTER_BYTES);
@@ -125,7 +120,7 @@ export class ClusterRun {
     const run = this.#run;
     if (run !== undefined && cluster === run.first + run.count + run.zeros && run.count + run.zeros < this.#perSlot) {
       for (; run.zeros > 0; run.zeros--) {
-        fill(run.slot.subarray(run.count * CLUSTER_BYTES, (run.count + 1) * CLUSTER_BYTES), 0, ZEROS);
+        fillCluster(run.slot.subarray(run.count * CLUSTER_BYTES, (run.count + 1) * CLUSTER_BYTES), 0, ZEROS);
         run.count++;
       }
       return run;
@@ -200,23 +195,5 @@ export class ClusterRun {
   /** Where a cluster would begin, but never past the end of the disk. */
   #end(cluster: number): number {
     return Math.min(cluster * CLUSTER_BYTES, this.#target.sizeBytes ?? Number.POSITIVE_INFINITY);
-  }
-}
-
-/** Puts the blocks to their places in a cluster, and zeros to the others. */
-function fill(room: Uint8Array, mask: number, blocks: Uint8Array): void {
-  if (mask === ALL_BLOCKS) {
-    copyBytes(room, blocks);
-    return;
-  }
-  let taken = 0;
-  for (let block = 0; block < BLOCKS_PER_CLUSTER; ) {
-    const isThere = ((mask >> block) & 1) === 1;
-    const from = block;
-    while (block < BLOCKS_PER_CLUSTER && (((mask >> block) & 1) === 1) === isThere) block++;
-    const lengthBytes = (block - from) * BLOCK_BYTES;
-    const content = isThere ? blocks.subarray(taken, taken + lengthBytes) : ZEROS.subarray(0, lengthBytes);
-    copyBytes(room.subarray(from * BLOCK_BYTES), content);
-    if (isThere) taken += lengthBytes;
   }
 }

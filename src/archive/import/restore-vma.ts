@@ -11,6 +11,7 @@ import { DeviceTarget, type OpenDevice } from '../device-target.js';
 import { openOutput } from '../output-place.js';
 import type { DiskAssignment, RestoredDisk } from '../restore.js';
 import { type OpenTarget, openTarget } from '../restore-target.js';
+import { fillCluster, presentBytes, streamBytes } from './cluster-content.js';
 import { isVmstate, type VmaDevice, type VmaInput, type VmaTarget } from './vma-input.js';
 
 export interface RestoreVmaOptions {
@@ -21,11 +22,14 @@ export interface RestoreVmaOptions {
   readonly signal?: AbortSignal;
 }
 
+const NO_BLOCKS = new Uint8Array(0);
+
 /** What one device becomes. */
 interface Place {
   readonly device: VmaDevice;
   readonly path: string;
-  readonly kind: 'disk' | 'stream';
+  /** Of a stream. */
+  readonly stream?: StreamTail;
   writtenBytes: number;
   zeroBytes: number;
   write(offsetBytes: number, bytes: Uint8Array): Promise<void>;
@@ -49,14 +53,15 @@ export async function restoreVma(
       places.set(device.id, await openPlace(device, target, options));
     }
     await input.copyTo(new VmaToPlaces(places), options.signal);
+    for (const place of places.values()) place.writtenBytes += (await place.stream?.end()) ?? 0;
     for (const place of places.values()) await place.flush();
     for (const place of places.values()) await place.finish();
   } catch (error) {
     for (const place of places.values()) await place.abandon().catch(() => undefined);
     throw options.signal?.aborted === true ? new InterruptedError() : error;
   }
-  return [...places.values()].map(({ device, path, kind, writtenBytes, zeroBytes }) => {
-    const sizeBytes = kind === 'disk' ? device.sizeBytes : writtenBytes + zeroBytes;
+  return [...places.values()].map(({ device, path, stream, writtenBytes, zeroBytes }) => {
+    const sizeBytes = stream === undefined ? device.sizeBytes : writtenBytes;
     return { name: device.name, target: path, sizeBytes, writtenBytes, zeroBytes };
   });
 }
@@ -64,18 +69,15 @@ export async function restoreVma(
 async function openPlace(device: VmaDevice, path: string, options: RestoreVmaOptions): Promise<Place> {
   const counts = { device, path, writtenBytes: 0, zeroBytes: 0 };
   if (isVmstate(device)) {
-    return {
-      ...counts,
-      kind: 'stream',
-      ...asStream(await openOutput({ kind: 'file', path, overwrite: options.overwrite })),
-    };
+    const output = await openOutput({ kind: 'file', path, overwrite: options.overwrite });
+    return { ...counts, stream: new StreamTail(output, device.sizeBytes), ...asStream(output) };
   }
   const opened = await options.openDevice?.(path);
   const target =
     opened === undefined
       ? await openTarget(path, device.sizeBytes, options)
       : await DeviceTarget.open(opened, path, device.sizeBytes, options);
-  return { ...counts, kind: 'disk', ...asDisk(target) };
+  return { ...counts, ...asDisk(target) };
 }
 
 type Actions = Pick<Place, 'write' | 'zeros' | 'flush' | 'finish' | 'abandon'>;
@@ -93,21 +95,46 @@ function asDisk(target: OpenTarget | DeviceTarget): Actions {
   };
 }
 
-const ZEROS = new Uint8Array(CLUSTER_BYTES);
-
-/** A memory state comes in order, and its length is not known before its end. */
+/** A memory state: what comes goes through its tail. */
 function asStream(output: SinkOutput): Actions {
+  const never = async (): Promise<void> => {
+    throw new BugError('a stream is written through its tail');
+  };
   return {
-    write: async (_offsetBytes, bytes) => await output.write(bytes),
-    zeros: async (_offsetBytes, lengthBytes) => {
-      for (let done = 0; done < lengthBytes; done += ZEROS.byteLength) {
-        await output.write(ZEROS.subarray(0, lengthBytes - done));
-      }
-    },
-    flush: async () => {},
+    ...{ write: never, zeros: never, flush: async () => {} },
     finish: async () => await output.finish(),
     abandon: async () => await output.abort(),
   };
+}
+
+/** Clusters of a stream in their order. The last one is kept back, since its length is known only at the end. */
+class StreamTail {
+  readonly #output: SinkOutput;
+  readonly #claimedBytes: number;
+  readonly #last = new Uint8Array(CLUSTER_BYTES);
+  #lastBytes = 0;
+  #clusters = 0;
+
+  constructor(output: SinkOutput, claimedBytes: number) {
+    this.#output = output;
+    this.#claimedBytes = claimedBytes;
+  }
+
+  async cluster(mask: number, blocks: Uint8Array): Promise<void> {
+    if (this.#clusters > 0) await this.#output.write(this.#last);
+    fillCluster(this.#last, mask, blocks);
+    this.#lastBytes = presentBytes(mask);
+    this.#clusters++;
+  }
+
+  /** @returns the length of it all */
+  async end(): Promise<number> {
+    const last = this.#clusters === 0 ? undefined : this.#last;
+    const clusters = this.#clusters;
+    const sizeBytes = streamBytes({ clusters, claimedBytes: this.#claimedBytes, last, lastBytes: this.#lastBytes });
+    if (last !== undefined) await this.#output.write(last.subarray(0, sizeBytes - (clusters - 1) * CLUSTER_BYTES));
+    return sizeBytes;
+  }
 }
 
 /** Blocks that lie side by side in the file are written together. */
@@ -122,6 +149,7 @@ class VmaToPlaces implements VmaTarget {
   async data(id: number, cluster: number, mask: number, blocks: Uint8Array): Promise<void> {
     const place = this.#places.get(id);
     if (place === undefined) return;
+    if (place.stream !== undefined) return await place.stream.cluster(mask, blocks);
     let taken = 0;
     for (let block = 0; block < BLOCKS_PER_CLUSTER; ) {
       const isThere = ((mask >> block) & 1) === 1;
@@ -139,6 +167,8 @@ class VmaToPlaces implements VmaTarget {
   async zeros(id: number, first: number, count: number): Promise<void> {
     const place = this.#places.get(id);
     if (place === undefined) return;
+    for (let i = 0; place.stream !== undefined && i < count; i++) await place.stream.cluster(0, NO_BLOCKS);
+    if (place.stream !== undefined) return;
     const offsetBytes = first * CLUSTER_BYTES;
     await this.#zero(place, offsetBytes, inside(place, offsetBytes, count * CLUSTER_BYTES));
   }
@@ -176,6 +206,6 @@ function areNeighbours(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /** What lies past the end of a disk is nothing. */
-function inside({ kind, device }: Place, offsetBytes: number, lengthBytes: number): number {
-  return kind === 'stream' ? lengthBytes : Math.min(lengthBytes, device.sizeBytes - offsetBytes);
+function inside({ device }: Place, offsetBytes: number, lengthBytes: number): number {
+  return Math.min(lengthBytes, device.sizeBytes - offsetBytes);
 }
