@@ -22,6 +22,8 @@ import {
 
 const SLOT_BYTES = 1 << 20;
 const SLOTS = 16;
+/** The library puts no later ones into a header: 2038. The time of the backup stands in the head. */
+const MOST_MTIME_SECONDS = 2 ** 31 - 1;
 
 interface Disk {
   readonly name: string;
@@ -76,7 +78,7 @@ class TarSink implements DumpSink {
       if (sizeBytes !== undefined) return { name, kind, sizeBytes };
       throw new UsageError('tar-stream', `disk ${name} is of unknown length: a tar holds none of those`);
     });
-    this.#mtime = new Date(timeSeconds * 1000);
+    this.#mtime = new Date(Math.min(timeSeconds, MOST_MTIME_SECONDS) * 1000);
     this.#disks = disks.map(({ name, sizeBytes }) => {
       return { name, sizeBytes, counts: { readBytes: 0, zeroBytes: 0 }, inTurn: new InTurn() };
     });

@@ -156,6 +156,19 @@ describe('standard input', () => {
     }
   });
 
+  it('is taken by its name as well, without closing what is none of its own', async () => {
+    writeFileSync(bench.path('named.vma'), oneDisk(random.bytes(300_000)));
+    const env = { ...process.env, VMAR_DATASTORE: bench.store, VMAR_CACHE_DIR: bench.path('cache') };
+    const known: boolean[] = [];
+    for (let round = 0; round < 3; round++) {
+      const command = `cat named.vma | '${process.execPath}' '${VMAR}' --json import /dev/stdin --guest 131`;
+      const done = spawnSync('sh', ['-c', command], { cwd: bench.directory, env, encoding: 'utf8' });
+      expect(`${done.status} ${done.stderr}`).toBe('0 ');
+      known.push(JSON.parse(done.stdout).imported[0].known);
+    }
+    expect(known).toEqual([false, true, true]);
+  });
+
   it('that is silent does not keep the program from being interrupted', async () => {
     expect(spawnSync('mkfifo', [bench.path('fifo')]).status).toBe(0);
     const holder = openSync(bench.path('fifo'), 'r+');
@@ -216,21 +229,24 @@ describe('a folder of thirty nights', () => {
     const tar = await bench.run(['export', '140', '--format', 'tar', '--output', '-']);
     put('140.vmar.tar.zst', compress(tar.stdout));
     symlinkSync('gone', bench.path('mixed', night(7, '01')));
+    put('VZDUMP-QEMU-10-2026_11_01-02_00_00.VMA', oneDisk(random.bytes(70_000)));
+    expect(spawnSync('mkfifo', [bench.path('mixed', night(8, '01'))]).status).toBe(0);
     const store = bench.path('mixed-store');
     await bench.json(['init', store]);
     const { status, text, stderr } = await bench.run(['--datastore', store, 'import', 'mixed']);
     expect(status).toBe(4);
     const rows = text.split('\n').filter((line) => line.startsWith('mixed/'));
     expect(rows.map((row) => row.split(/\s+/)[1])).toEqual([
-      ...['vm/9/2026-11-01T02:00:00Z', 'vm/100/2026-11-01T02:00:00Z', 'vm/100/2026-11-02T02:00:00Z'],
-      'vm/140/2026-11-30T02:00:00Z',
+      ...['vm/9/2026-11-01T02:00:00Z', 'vm/10/2026-11-01T02:00:00Z'],
+      ...['vm/100/2026-11-01T02:00:00Z', 'vm/100/2026-11-02T02:00:00Z', 'vm/140/2026-11-30T02:00:00Z'],
     ]);
-    expect(text).toMatch(/^4 backups imported, 2 files failed in .*: 1\.\d MiB came down to/m);
+    expect(stderr).toContain(`mixed/${night(8, '01')} left out: it is not a file`);
+    expect(text).toMatch(/^5 backups imported, 2 files failed in .*: 1\.\d MiB came down to/m);
     expect(stderr).toContain('1 archive of containers (mixed/vzdump-lxc-105-2026_11_01-02_00_00.tar.zst) left out');
     expect(stderr).toContain(`mixed/${night(7, '01')}: no such file`);
     expect(stderr).not.toContain('README');
     const again = await bench.run(['--datastore', store, 'import', 'mixed']);
-    expect(again.text).toMatch(/^0 backups imported, 4 there already, 2 files failed in [^:]*$/m);
+    expect(again.text).toMatch(/^0 backups imported, 5 there already, 2 files failed in [^:]*$/m);
   });
 
   it('names the file that a failure of the datastore keeps out', async () => {

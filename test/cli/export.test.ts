@@ -142,6 +142,16 @@ describe('vmar export', () => {
     expect(readFileSync(bench.path('plain', 'scsi0.raw')).equals(DISKS.scsi0)).toBe(true);
   });
 
+  it('by a tar of a time after 2038 has headers that tar reads', async () => {
+    if (!haveTool('tar', 'listing a tar of ours of the year 2100')) return;
+    await bench.json(['backup', '2100', '--disk', 'scsi0=scsi0.raw', '--time', '4102444800']);
+    await bench.json(['export', '2100', '--output', 'late.tar']);
+    const { status, stderr, stdout } = spawnSync('tar', ['tvf', bench.path('late.tar')], { encoding: 'utf8' });
+    expect(`${status} ${stderr}`).toBe('0 ');
+    expect(stdout).toMatch(/ 2038-01-1\d .* vmar\.json$/m);
+    expect((await bench.json(['import', 'late.tar'])).imported).toMatchObject([{ known: true }]);
+  });
+
   it('of a tar that is damaged or cut off anywhere comes nothing back', async () => {
     await bench.json(['export', '100', '--output', 'whole.tar']);
     const whole = readFileSync(bench.path('whole.tar'));

@@ -67,6 +67,32 @@ describe('a .vma file', () => {
     }
   });
 
+  it('has a memory state of one length, restored or imported: what is claimed, or up to its last block', async () => {
+    const content = seededRandom(8).bytes(3 * 65_536 - 20_000);
+    const file = vmaFile([{ name: 'vmstate', content }]);
+    writeFileSync(bench.path('claimed.vma'), file);
+    // The MD5 of the header goes with the length.
+    const guessed = Buffer.from(file);
+    guessed.writeBigUInt64BE(50_000_000n, 4096 + 32 + 8);
+    guessed.fill(0, 32, 48);
+    createHash('md5')
+      .update(guessed.subarray(0, guessed.readUInt32BE(56)))
+      .digest()
+      .copy(guessed, 32);
+    writeFileSync(bench.path('guessed.vma'), guessed);
+    await bench.json(['init', bench.store]);
+    for (const [name, sizeBytes] of Object.entries({ claimed: content.byteLength, guessed: 3 * 65_536 - 16_384 })) {
+      const { disks } = await bench.json(['restore', `${name}.vma`, '--to', `${name}-direct`]);
+      expect(disks).toMatchObject([{ name: 'vmstate', size: sizeBytes }]);
+      await bench.json(['import', `${name}.vma`, '--guest', name]);
+      await bench.json(['restore', name, '--to', `${name}-imported`]);
+      const expected = Buffer.concat([content], sizeBytes);
+      for (const how of ['direct', 'imported']) {
+        expect(readFileSync(bench.path(`${name}-${how}`, 'vmstate.raw')).equals(expected), `${name} ${how}`).toBe(true);
+      }
+    }
+  });
+
   it('is taken from standard input, too', async () => {
     const stdin = openSync(SAMPLE, 'r');
     const restored = await bench.json(['-', '--to', 'from-stdin'], { program: 'vma-restore', stdin });
