@@ -18,8 +18,8 @@ export interface Serving extends Running {
 }
 
 /** Starts it and waits until it listens. */
-export async function serve(bench: Bench, words: readonly string[]): Promise<Serving> {
-  const running = bench.start(['--json', 'serve', ...words]);
+export async function serve(bench: Bench, words: readonly string[], globals: readonly string[] = []): Promise<Serving> {
+  const running = bench.start([...globals, '--json', 'serve', ...words]);
   const { child, finished } = running;
   let [out, err] = ['', ''];
   child.stderr?.on('data', (bytes: Buffer) => {
