@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the flags ask of a guest that runs.
 
+import { resolve } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import type { MonitorAddress } from '../qmp/monitor.js';
 
@@ -17,6 +18,7 @@ export interface GuestFlags {
 export interface GuestWish {
   readonly address: MonitorAddress;
   readonly agentPath: string | undefined;
+  /** Absolute: QEMU, in a directory of its own, opens files there. */
   readonly fleeceDirectory: string | undefined;
   readonly include: readonly string[];
   readonly exclude: readonly string[];
@@ -44,11 +46,16 @@ export function parseGuestFlags(flags: GuestFlags): GuestWish | undefined {
   return {
     address,
     agentPath: flags.agent,
-    fleeceDirectory: flags.fleece,
+    fleeceDirectory: flags.fleece === undefined ? undefined : fleeceDirectory(flags.fleece),
     include: flags.include ?? [],
     exclude: flags.exclude ?? [],
     paranoid: flags.paranoid === true,
   };
+}
+
+function fleeceDirectory(path: string): string {
+  if (path !== '') return resolve(path);
+  throw new UsageError('bad-fleece', 'the name of the fleecing directory is missing', { object: '--fleece' });
 }
 
 function addressOf(qmp: string | undefined, libvirt: string | undefined): MonitorAddress | undefined {

@@ -110,6 +110,13 @@ describe.skipIf(!haveStorageDaemon('limits of live backups'))(`a backup of a run
     expect(await guestState(daemon.qmp)).toEqual(state);
   });
 
+  it('finds the fleecing directory from where it was started, not from where QEMU was', async () => {
+    await bench.json(['backup', '100', '--qmp', daemon.qmp, '--fleece', 'fleece']);
+    expect(readdirSync(bench.path('fleece'))).toEqual([]);
+    const nameless = await bench.error(['backup', '100', '--qmp', daemon.qmp, '--fleece', '']);
+    expect(nameless).toMatchObject({ exit: 2, code: 'bad-fleece' });
+  });
+
   it('says that its fleecing directory has no sparse files', async (context) => {
     if (!unsparse) return context.skip();
     const state = await guestState(daemon.qmp);
