@@ -4,7 +4,7 @@
 import type { BlockDevice } from './block/device.js';
 
 export type { BlockDevice, BlockExtent, BlockState } from './block/device.js';
-export type { BitmapInfo, BlockNodeInfo, DriveInfo } from './qmp/answers.js';
+export { type BitmapInfo, type BlockNodeInfo, type DriveInfo, qomPathOf } from './qmp/answers.js';
 export type { BitmapPlace, BlockdevOptions, Step, TransactionAction } from './qmp/commands.js';
 export { driveStep, rawOptions, reopenStep } from './qmp/graph-steps.js';
 export { refuseMigrating } from './qmp/migration.js';

@@ -2,7 +2,7 @@
 // Which disks a guest has, and where a filter can be put under each.
 
 import { UsageError } from '../../src/base/errors.js';
-import type { BlockNodeInfo, DriveInfo, Monitor } from '../../src/plugin-api.js';
+import { type BlockNodeInfo, type DriveInfo, type Monitor, qomPathOf } from '../../src/plugin-api.js';
 import { notPossible } from './fitness.js';
 import { isOurs } from './names.js';
 import { isFirmware } from './outside.js';
@@ -47,7 +47,10 @@ type Candidate = { readonly name: string } & (
 export async function findDisks(monitor: Monitor, choice: DiskChoice): Promise<FoundDisks> {
   const drives = await monitor.execute('query-block', {});
   // What a machine exports besides are its disks once more, or another program's business.
-  const candidates = drives.length > 0 ? drives.map(fromDrive) : await exportedNodes(monitor);
+  const candidates =
+    drives.length > 0
+      ? await Promise.all(drives.map((drive) => fromDrive(monitor, drive)))
+      : await exportedNodes(monitor);
   const names = new Set<string>();
   const disks: FoundDisk[] = [];
   const skipped: { name: string; reason: string }[] = [];
@@ -64,15 +67,20 @@ export async function findDisks(monitor: Monitor, choice: DiskChoice): Promise<F
   return { disks, skipped };
 }
 
-function fromDrive(drive: DriveInfo): Candidate {
+/** Of devices whose media are no disks. An SD card, or a USB stick, is one, though it can be pulled out. */
+const MEDIA: ReadonlySet<string> = new Set(['ide-cd', 'scsi-cd', 'floppy']);
+
+async function fromDrive(monitor: Monitor, drive: DriveInfo): Promise<Candidate> {
   const { inserted, qdev } = drive;
   const name = driveName(drive);
   if (inserted === undefined) return { name, reason: drive.removable ? 'an empty removable drive' : 'an empty drive' };
-  if (drive.removable) return { name, reason: 'a removable drive (CD-ROM, floppy)' };
   if (qdev === undefined) return { name, reason: 'no device of the guest uses it' };
+  const qomPath = qomPathOf(qdev);
+  if (drive.removable && MEDIA.has(await monitor.execute('qom-get', { path: qomPath, property: 'type' }))) {
+    return { name, reason: 'a removable drive (CD-ROM, floppy)' };
+  }
   if (isFirmware(drive)) return { name, reason: inserted.readOnly ? 'firmware' : 'variables of the firmware' };
   if (inserted.readOnly) return { name, reason: 'read-only' };
-  const qomPath = qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}`;
   const disk = { name, sizeBytes: inserted.sizeBytes, node: inserted, insertion: { kind: 'device' as const, qomPath } };
   return { name, disk };
 }

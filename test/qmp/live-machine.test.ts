@@ -113,6 +113,46 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   });
 
+  it('of disks that can be pulled out, and not of floppies', async () => {
+    await machine.kill();
+    const raw = (name: string) => `driver=file,node-name=${name},filename=${bench.path(`${name}.raw`)}`;
+    for (const name of ['card', 'stick', 'floppy']) {
+      spawnSync('qemu-img', [
+        'create',
+        '-q',
+        '-f',
+        'raw',
+        bench.path(`${name}.raw`),
+        name === 'floppy' ? '1440k' : '2M',
+      ]);
+    }
+    machine = await startMachine(bench.directory, [
+      ...['-blockdev', raw('card'), '-device', 'sdhci-pci', '-device', 'sd-card,drive=card,id=card'],
+      ...[
+        '-blockdev',
+        raw('stick'),
+        '-device',
+        'virtio-scsi-pci',
+        '-device',
+        'scsi-hd,drive=stick,id=stick,removable=on',
+      ],
+      ...['-blockdev', raw('floppy'), '-device', 'floppy,drive=floppy'],
+    ]);
+    before = await guestState(machine.qmp);
+    const contents = { card: Buffer.alloc(2 * MIB), stick: Buffer.alloc(2 * MIB) };
+    for (const pattern of [1, 2]) {
+      for (const disk of ['card', 'stick'] as const) {
+        await machine.write(disk, pattern, pattern * 65536, 65536);
+        contents[disk].fill(pattern, pattern * 65536, (pattern + 1) * 65536);
+      }
+      const { backup, disks, skipped } = await bench.json(words());
+      if (pattern === 2) expect(disks).toMatchObject([{ read: 65536 }, { read: 65536 }]);
+      expect(skipped).toMatchObject([{ reason: expect.stringContaining('floppy') }]);
+      for (const [disk, content] of Object.entries(contents)) await expectContent(backup, disk, content);
+    }
+    await expectUntouched(await bitmapsNow());
+  });
+
   it('frozen by its agent', async () => {
     const agent = await fakeAgent(bench.path('agent'), 50);
     const { backup } = await bench.json(words('--agent', bench.path('agent')));
