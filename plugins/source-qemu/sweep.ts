@@ -4,13 +4,15 @@
 
 import { REAL_CLOCK } from '../../src/base/clock.js';
 import { BusyError, FailedError } from '../../src/base/errors.js';
-import { driveStep, type Monitor, rawOptions, reopenStep, type Step } from '../../src/plugin-api.js';
+import { driveStep, type Monitor, qomPathOf, rawOptions, reopenStep, type Step } from '../../src/plugin-api.js';
 import { hasRole, isOurs, RUN_NODE } from './names.js';
 import { isAlive, removeDead } from './run-directory.js';
 
 const GONE_MILLIS = 30_000;
 const FIRST_POLL_MILLIS = 1;
 const LAST_POLL_MILLIS = 32;
+/** As the block graph names jobs. */
+const JOB = 'block-job:';
 
 /**
  * Takes away what a run that died left. False: there was nothing.
@@ -61,6 +63,7 @@ export async function sweep(monitor: Monitor, { stopServer, beforeLeaving }: Swe
   };
   await remove(names.filter((name) => hasRole(name, 'access') || hasRole(name, 'size')));
   await takeFiltersOut(monitor);
+  await refuseJobs(monitor);
   await remove(names.filter((name) => hasRole(name, 'cbw')));
   await remove(names.filter((name) => hasRole(name, 'fleece') || hasRole(name, 'mark')));
   await beforeLeaving?.();
@@ -94,7 +97,7 @@ async function takeFiltersOut(monitor: Monitor): Promise<void> {
   for (const { qdev, inserted } of await monitor.execute('query-block', {})) {
     const image = below.get(inserted?.nodeName ?? '');
     if (image === undefined || qdev === undefined) continue;
-    await run(monitor, driveStep(qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}`, image));
+    await run(monitor, driveStep(qomPathOf(qdev), image));
   }
   const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
   const tops = edges.flatMap(({ parent, child, name }) => {
@@ -108,6 +111,22 @@ async function takeFiltersOut(monitor: Monitor): Promise<void> {
     if (name === 'backing' && image !== undefined && !isOurs(parent))
       await takeOutOfChain(monitor, parent, child, image);
   }
+}
+
+/**
+ * A job that somebody began meanwhile has put its own filter over ours, which has to stay until that has gone.
+ * @throws BusyError 'disk-busy'
+ */
+async function refuseJobs(monitor: Monitor): Promise<void> {
+  const { edges } = await monitor.execute('x-debug-query-block-graph', {});
+  const over = edges.find(({ parent, child }) => hasRole(child, 'cbw') && !isOurs(parent))?.parent;
+  const users = edges.filter(({ child }) => child === over || hasRole(child, 'cbw')).map(({ parent }) => parent);
+  const job = users.find((user) => user.startsWith(JOB));
+  if (job === undefined) return;
+  throw new BusyError('disk-busy', `QEMU's block job ${job.slice(JOB.length)} works over a filter of a backup`, {
+    object: monitor.name,
+    advice: 'Wait for it to end; the next backup then takes the filter away.',
+  });
 }
 
 /**

@@ -113,6 +113,32 @@ describe.skipIf(!haveMachine('meddling with guests that are backed up'))('a gues
     expect(await leftovers()).toEqual([]);
   });
 
+  it('may get a job over the filter, which is then taken away when that has ended', async () => {
+    const { monitor } = machine;
+    await machine.write('scsi0', 7, MIB, 4 * MIB);
+    const running = await begun();
+    const filter = (await leftovers()).find((name) => name.endsWith('-c0'));
+    await monitor.ask('blockdev-add', { driver: 'null-co', 'node-name': 'sink', size: SIZE });
+    const job = { 'job-id': 'copy', device: filter, target: 'sink', sync: 'full', 'auto-finalize': false };
+    await monitor.ask('blockdev-backup', job);
+    const { status, stderr } = await running.finished;
+    expect({ status, stderr }).toEqual({ status: 0, stderr: expect.stringContaining("QEMU's block job copy works") });
+    await machine.write('scsi0', 8, MIB, 65536);
+    const busy = await bench.error(words());
+    expect(busy).toMatchObject({ exit: 5, code: 'disk-busy', message: expect.stringContaining('copy') });
+    await monitor.ask('job-finalize', { id: 'copy' });
+    while (((await monitor.ask('query-jobs')) as Json[]).length > 0) await delay(10);
+    const { backup, disks } = await bench.json(words());
+    expect(disks).toMatchObject([{ read: 65536 }]);
+    await expectContent(
+      backup,
+      Buffer.alloc(SIZE)
+        .fill(7, MIB, 5 * MIB)
+        .fill(8, MIB, MIB + 65536),
+    );
+    expect(await leftovers()).toEqual([]);
+  });
+
   it('may not have two devices on one image', async () => {
     const { monitor } = machine;
     const file = { driver: 'file', filename: bench.path('shared.raw') };
