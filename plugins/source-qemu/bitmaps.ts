@@ -81,7 +81,7 @@ function bitmapFault(
 ): string | undefined {
   if (bitmap === undefined) {
     const why = persistent
-      ? 'removed by someone, or on another image'
+      ? 'QEMU was killed before it stored it, someone removed it, or the image is another one'
       : 'the guest was started anew, and this image keeps none';
     return `the dirty bitmap of the last backup is gone (${why})`;
   }
