@@ -127,6 +127,30 @@ describe('one file', () => {
   });
 });
 
+describe('two files of one UUID', () => {
+  it('that hold other disks or are of another time are two backups, each imported once', async () => {
+    const uuid = Buffer.alloc(16);
+    mkdirSync(bench.path('nil'));
+    const name = (day: number) => `vzdump-qemu-125-2026_10_0${day}-02_00_00.vma`;
+    const contents = [random.bytes(200_000), random.bytes(200_000), random.bytes(300_000)];
+    for (const [at, content] of contents.entries())
+      writeFileSync(bench.path('nil', name(at + 1)), oneDisk(content, uuid));
+    for (const isKnown of [false, true]) {
+      const { imported } = await bench.json(['import', 'nil']);
+      expect(imported.map(({ known, backup }: Json) => [known, backup])).toEqual(
+        [1, 2, 3].map((day) => [isKnown, `vm/125/2026-10-0${day}T02:00:00Z`]),
+      );
+    }
+    for (const [at, content] of contents.entries()) {
+      await bench.json(['restore', `vm/125/2026-10-0${at + 1}T02:00:00Z`, '--disk', `scsi0=nil-${at}.raw`]);
+      expect(readFileSync(bench.path(`nil-${at}.raw`)).equals(content), `${at}`).toBe(true);
+    }
+    writeFileSync(bench.path('again.vma'), oneDisk(contents[1]!, uuid));
+    const { imported } = await bench.json(['import', 'again.vma', '--guest', '125']);
+    expect(imported).toMatchObject([{ known: true, backup: 'vm/125/2026-10-02T02:00:00Z' }]);
+  });
+});
+
 describe('standard input', () => {
   it('takes every format, compressed or not', async () => {
     const content = random.bytes(700_000).fill(0, 100_000, 400_000);

@@ -51,6 +51,11 @@ export function isKeptLog(name: string): boolean {
   return /^vzdump-qemu-.*\.log$/.test(name);
 }
 
+/** The configuration files of a backup that were in the archive itself. */
+export function withoutCompanions(configs: Configs): Configs {
+  return configs.filter(({ name }) => !isKeptLog(name) && !NOTES_NAME.test(name));
+}
+
 /**
  * The notes as the bytes that they were, `undefined` for none, and the configuration files that hold no notes. What an import
  * kept of notes that are no UTF-8 counts as long as nobody has changed them.
