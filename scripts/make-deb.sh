@@ -60,7 +60,7 @@ programs() {
   for name in vmar vma-restore; do ln -s "../lib/vmar/dist/bundle/cli/$name.js" "$work/vmar/usr/bin/$name"; done
   documentation vmar README.md
   cp --parents docs/*.md formats/*/SPEC.md formats/vmar/vmar.proto plugins/*/README.md "$work/vmar/usr/share/doc/vmar/"
-  package_of vmar "$architecture" 'nodejs (>= 20.19), libc6' 'qemu-utils, lzop' \
+  package_of vmar "$architecture" 'nodejs (>= 20.19), libc6 (>= 2.34), libgcc-s1, libstdc++6' 'qemu-utils, lzop' \
     "deduplicated, verifiable backups of virtual machines
  Backs up the disks of virtual machines on QEMU/KVM and Proxmox hosts into a
  deduplicated, compressed datastore, verifies every stored byte, and restores,

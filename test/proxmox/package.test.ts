@@ -52,7 +52,7 @@ describe.skipIf(!haveTool('dpkg-deb', 'the Debian packages'))('the Debian packag
     const [programs, plugin] = packages.map((file) => run('dpkg-deb', ['-f', file])) as [string, string];
     const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
     expect(programs).toMatch(new RegExp(`^Version: ${version}$`, 'm'));
-    expect(programs).toMatch(/^Depends: nodejs \(>= 20\.19\)/m);
+    expect(programs).toMatch(/^Depends: nodejs \(>= 20\.19\), libc6 \(>= 2\.34\), libgcc-s1, libstdc\+\+6$/m);
     expect(plugin).toMatch(new RegExp(`^Depends: vmar \\(= ${version}\\), perl, libpve-storage-perl$`, 'm'));
     expect(plugin).toMatch(/^Architecture: all$/m);
     for (const script of ['postinst', 'postrm']) {
