@@ -33,8 +33,8 @@ export interface BackupDiskOptions {
 /** A stream is never read ahead of by more, nor by more than this share of the cache. */
 const MOST_AHEAD_BYTES = 8 << 20;
 const AHEAD_SHARE = 8;
-/** Ranges of damage that the log is told of. */
-const MOST_TOLD = 65536;
+/** Ranges of damage that the log is told of: a lost pack has tens of thousands. */
+const MOST_TOLD = 64;
 
 /**
  * A disk of a backup by its name, as `findDisk` takes it. Opening reads nothing, whatever the disk's size. The backup
@@ -131,15 +131,18 @@ export class BackupDisk implements BlockDevice {
       return error;
     }
     const place = placeOf(error);
-    if (!this.#told.has(offsetBytes) && this.#told.size < MOST_TOLD) {
-      this.#told.add(offsetBytes);
-      const range = `${lengthBytes} bytes from byte ${offsetBytes} on`;
-      this.#log.warn(`${this.name}: ${range} are damaged: ${error.message}${place}`);
-    }
+    this.#tellDamage(offsetBytes, `${lengthBytes} bytes from byte ${offsetBytes} on`, `${error.message}${place}`);
     return new DamageError(error.code, `the backup is damaged here: ${error.message}${place}`, {
       ...{ object: this.name, offsetBytes, cause: error },
       advice: 'Run `vmar verify` to see all that is damaged.',
     });
+  }
+
+  #tellDamage(offsetBytes: number, range: string, problem: string): void {
+    if (this.#told.size > MOST_TOLD || this.#told.has(offsetBytes)) return;
+    this.#told.add(offsetBytes);
+    if (this.#told.size <= MOST_TOLD) this.#log.warn(`${this.name}: ${range} are damaged: ${problem}`);
+    else this.#log.warn(`${this.name}: more is damaged, and not told range by range; \`vmar verify\` tells what`);
   }
 
   /** Once for each time that it goes away. */

@@ -4,7 +4,7 @@
 
 import { ChunkReader } from './chunk-reader.js';
 import { ChunkSearch } from './chunk-search.js';
-import type { ChunkSource } from './chunk-source.js';
+import type { ChunkSource, LikelyNext } from './chunk-source.js';
 import { FrameCache, type FrameCacheOptions } from './frame-cache.js';
 
 const open = new WeakMap<ChunkSource, BackupReading>();
@@ -53,7 +53,11 @@ export class BackupReading {
   }
 
   /** A map page. @throws DamageError, or FailedError 'store-unreachable'. */
-  async read(id: Uint8Array, level: number): Promise<Uint8Array> {
-    return await this.search.read(this.#chunks, id, level);
+  async read(id: Uint8Array, level: number, next?: LikelyNext): Promise<Uint8Array> {
+    return await this.search.read(this.#chunks, id, level, next);
+  }
+
+  beside(): ChunkReader {
+    return this.#chunks.beside();
   }
 }

@@ -10,7 +10,7 @@ import { bytesEqual, toHex } from '../base/bytes.js';
 import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import type { ContainerReader } from '../store/container-reader.js';
 import { PageCache } from '../store/page-cache.js';
-import type { ChunkPlace, ChunkSource } from './chunk-source.js';
+import type { ChunkPlace, ChunkSource, LikelyNext } from './chunk-source.js';
 
 /** Frames kept: neighbouring map pages alternate between the packs of several nights. */
 const CACHED_FRAMES = 8;
@@ -56,10 +56,10 @@ export class ChunkReader {
 
   /**
    * The chunk's bytes (not to be changed: they may be shared). If the place that the index gave is wrong or damaged,
-   * every other copy is tried.
+   * every other copy is tried; `next` says what is likely to be searched for after it.
    * @throws DamageError if no good copy is found, FailedError if one may be in a container that this vmar cannot read.
    */
-  async read(id: Uint8Array, kind: number): Promise<Uint8Array> {
+  async read(id: Uint8Array, kind: number, next?: LikelyNext): Promise<Uint8Array> {
     try {
       const first = this.#source.locate(id);
       if (first !== undefined) return this.#readAt(first, id, kind);
@@ -67,7 +67,7 @@ export class ChunkReader {
       // Not the chunk's own fault before its container's table has said so.
       if (!(error instanceof VmarError)) throw error;
     }
-    const { places, passedOver } = await this.#source.locateAll(id);
+    const { places, passedOver } = await this.#source.locateAll(id, next);
     let failure: VmarError | undefined;
     for (const place of places) {
       try {
@@ -80,6 +80,32 @@ export class ChunkReader {
     }
     const refused = passedOver.find((error) => error instanceof FailedError);
     throw failure ?? refused ?? passedOver[0] ?? missing(id, kind);
+  }
+
+  /** The chunk's bytes where the index says that they are; undefined if they cannot be had there. */
+  likely(id: Uint8Array, kind: number): Uint8Array | undefined {
+    try {
+      const place = this.#source.locate(id);
+      return place === undefined ? undefined : this.#readAt(place, id, kind);
+    } catch (error) {
+      if (error instanceof VmarError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Whether there is a place where a chunk should be. */
+  hasPlace(id: Uint8Array): boolean {
+    try {
+      return this.#source.locate(id) !== undefined;
+    } catch (error) {
+      if (error instanceof VmarError) return false;
+      throw error;
+    }
+  }
+
+  /** One that reads the same, and leaves what this one keeps alone. */
+  beside(): ChunkReader {
+    return new ChunkReader(this.#source);
   }
 
   #readAt(place: ChunkPlace, id: Uint8Array, kind: number): Uint8Array {

@@ -9,7 +9,7 @@ import { toHex } from '../base/bytes.js';
 import { type Clock, REAL_CLOCK } from '../base/clock.js';
 import { DamageError, FailedError, VmarError } from '../base/errors.js';
 import type { ChunkReader } from './chunk-reader.js';
-import type { ChunkPlace, ChunkSource } from './chunk-source.js';
+import type { ChunkPlace, ChunkSource, LikelyNext } from './chunk-source.js';
 
 /** How long a chunk that is nowhere is not looked for again: a search goes through all packs. */
 const LOST_MILLIS = 60_000;
@@ -33,8 +33,6 @@ export class ChunkSearch {
   readonly #lost = new Map<string, LostChunk>();
   /** Called when places that were known may not be right any more. */
   readonly #onAway: () => void;
-  /** One search at a time. */
-  #last: Promise<unknown> = Promise.resolve();
   #openedMillis = Number.NEGATIVE_INFINITY;
 
   constructor(source: ChunkSource, options: { clock?: Clock; onAway?: () => void } = {}) {
@@ -52,26 +50,23 @@ export class ChunkSearch {
   }
 
   /**
-   * Gives `take` every place of the chunk until it takes one.
+   * Gives `take` every place of the chunk until it takes one. Many may be looked for at once: that is one search. `next` says
+   * what is likely to be looked for after it.
    * @throws DamageError if no place is good, FailedError if one may be in a container that this vmar cannot read, or
    * 'store-unreachable'.
    */
-  async anywhere(id: Uint8Array, reason: unknown, take: TakeChunk): Promise<void> {
-    const search = this.#last.then(async () => {
-      this.checkKnown(id);
-      if (reason !== undefined) await this.#lookAround(reason);
-      await this.#twice(() => this.#everyPlace(id, take)).catch((error: unknown) => {
-        if (error instanceof DamageError) this.#remember(id, error);
-        throw error;
-      });
+  async anywhere(id: Uint8Array, reason: unknown, take: TakeChunk, next?: LikelyNext): Promise<void> {
+    this.checkKnown(id);
+    if (reason !== undefined) await this.#lookAround(reason);
+    await this.#twice(() => this.#everyPlace(id, take, next)).catch((error: unknown) => {
+      if (error instanceof DamageError) this.#remember(id, error);
+      throw error;
     });
-    this.#last = search.catch(() => undefined);
-    await search;
   }
 
   /** Reads a map page with the same care. */
-  async read(chunks: ChunkReader, id: Uint8Array, kind: number): Promise<Uint8Array> {
-    return await this.#twice(() => chunks.read(id, kind));
+  async read(chunks: ChunkReader, id: Uint8Array, kind: number, next?: LikelyNext): Promise<Uint8Array> {
+    return await this.#twice(() => chunks.read(id, kind, next));
   }
 
   /** Tries again what may have failed because the datastore was away for a moment. */
@@ -115,8 +110,8 @@ export class ChunkSearch {
   }
 
   /** Throws why no place would do. */
-  async #everyPlace(id: Uint8Array, take: TakeChunk): Promise<void> {
-    const { places, passedOver } = await this.#source.locateAll(id);
+  async #everyPlace(id: Uint8Array, take: TakeChunk, next: LikelyNext | undefined): Promise<void> {
+    const { places, passedOver } = await this.#source.locateAll(id, next);
     let failure: VmarError | undefined;
     for (const place of places) {
       try {

@@ -21,6 +21,12 @@ export interface ChunkPlaces {
   readonly passedOver: readonly VmarError[];
 }
 
+/**
+ * Chunks that are likely to be looked for next, gone through when there is a search for another: then they are looked for
+ * together. Bounded by whoever goes through them; undefined where something was done and no such chunk found.
+ */
+export type LikelyNext = () => Iterable<Uint8Array | undefined>;
+
 export interface ChunkSource {
   readonly hash: HashName;
   /**
@@ -29,10 +35,13 @@ export interface ChunkSource {
    */
   locate(id: Uint8Array): ChunkPlace | undefined;
   /**
-   * Every place of a chunk by the containers' own tables, past the index: slow, for when a place turned out wrong. The
-   * containers stay open until the next call of this source.
+   * Every place of a chunk by the containers' own tables, past the index: slow, for when a place turned out wrong; what
+   * others want at the same time is looked for in the same pass, and what was looked for is remembered for a while.
+   * @throws InterruptedError once `endSearch` was called
    */
-  locateAll(id: Uint8Array): Promise<ChunkPlaces>;
+  locateAll(id: Uint8Array, next?: LikelyNext): Promise<ChunkPlaces>;
+  /** Ends a search that is under way, and lets none begin: what is read is wanted no more. */
+  endSearch?(): void;
   /** Says that a frame was found damaged where its container's own table has it. */
   distrust?(place: ChunkPlace): void;
   /**

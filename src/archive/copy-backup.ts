@@ -56,7 +56,10 @@ export async function copyBackup(
     });
     onStart?.(job.progress().totalBytes);
     if (signal?.aborted) throw new InterruptedError();
-    cancel = () => job.cancel();
+    cancel = () => {
+      job.cancel();
+      backup.source.endSearch?.();
+    };
     signal?.addEventListener('abort', cancel, { once: true });
     started = true;
     return await job.run();

@@ -12,8 +12,9 @@ import { type PackId, packIdOfPath } from '../store/layout.js';
 import { PackSet } from '../store/pack-set.js';
 import type { Session } from '../store/session.js';
 import { readPackTable } from '../store/stored-packs.js';
-import type { ChunkPlace, ChunkPlaces, SearchedSource } from './chunk-source.js';
+import type { ChunkPlace, ChunkPlaces, LikelyNext, SearchedSource } from './chunk-source.js';
 import { DamageNotes } from './damage-notes.js';
+import { JointSearch } from './joint-search.js';
 
 export class DatastoreChunks implements SearchedSource {
   readonly hash: HashName;
@@ -27,6 +28,7 @@ export class DatastoreChunks implements SearchedSource {
   /** As it was when this was opened. */
   readonly damage: KnownDamage;
   readonly #notes: DamageNotes | undefined;
+  readonly #search: JointSearch;
 
   private constructor(store: Datastore, index: ChunkIndex, damage: KnownDamage, notes: DamageNotes | undefined) {
     this.#store = store;
@@ -35,6 +37,10 @@ export class DatastoreChunks implements SearchedSource {
     this.hash = store.superblock.hash;
     this.packs = new PackSet(store.root);
     this.index = index;
+    this.#search = new JointSearch(this, {
+      found: async (id, places) => await this.#found(id, places),
+      onLong: (chunks) => this.#tellSearch(chunks),
+    });
   }
 
   /**
@@ -67,25 +73,26 @@ export class DatastoreChunks implements SearchedSource {
     return container === undefined ? undefined : { container, frame, offsetBytes, lengthBytes };
   }
 
-  async locateAll(id: Uint8Array): Promise<ChunkPlaces> {
-    const places: ChunkPlace[] = [];
-    const suspects: ChunkPlace[] = [];
-    const passedOver: VmarError[] = [];
-    for await (const container of this.containers()) {
-      try {
-        if (container instanceof VmarError) throw container;
-        const found = container.find(id);
-        if (found === undefined) continue;
-        const isSuspect = this.damage.isAt(this.#packIdOf(container), found.frame, id);
-        (isSuspect ? suspects : places).push({ container, ...found });
-      } catch (error) {
-        if (!(error instanceof VmarError)) throw error;
-        passedOver.push(error);
-      }
-    }
-    await this.learn(id, places);
+  async locateAll(id: Uint8Array, next?: LikelyNext): Promise<ChunkPlaces> {
+    return await this.#search.find(id, next);
+  }
+
+  endSearch(): void {
+    this.#search.end();
+  }
+
+  async #found(id: Uint8Array, { places, passedOver }: ChunkPlaces): Promise<ChunkPlaces> {
+    const isSuspect = ({ container, frame }: ChunkPlace): boolean =>
+      this.damage.isAt(this.#packIdOf(container), frame, id);
+    const sound = places.filter((place) => !isSuspect(place));
+    await this.learn(id, sound);
     // Where it is known to be damaged it comes last; all that can be read of a pack is worth a try.
-    return { places: [...places, ...suspects], passedOver };
+    return { places: [...sound, ...places.filter(isSuspect)], passedOver };
+  }
+
+  #tellSearch(chunks: number): void {
+    const what = chunks === 1 ? 'a chunk that is' : `${chunks} chunks that are`;
+    this.#store.log.info(`looking through all packs for ${what} not where the index says`);
   }
 
   /** All packs, by their names; those that go away meanwhile are left out. */
@@ -185,15 +192,22 @@ export class DatastoreChunks implements SearchedSource {
   }
 
   async checkReachable(): Promise<void> {
-    await this.#store.checkReachable();
+    try {
+      await this.#store.checkReachable();
+    } catch (error) {
+      this.#search.forget();
+      throw error;
+    }
   }
 
   openAgain(): void {
     this.packs.closeAll();
+    this.#search.doubt();
   }
 
   /** Closes the packs, and has remembered what damage was met; the index is the datastore's. Before the session ends. */
   async close(): Promise<void> {
+    this.#search.end();
     await this.#notes?.settle();
     this.packs.closeAll();
   }

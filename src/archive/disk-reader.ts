@@ -8,10 +8,11 @@ import { DamageError, VmarError } from '../base/errors.js';
 import { copyBytes } from '../base/syscalls.js';
 import type { BackupReading } from './backup-reading.js';
 import type { CachedFrame } from './cached-frame.js';
-import type { ChunkPlace } from './chunk-source.js';
+import type { ChunkPlace, LikelyNext } from './chunk-source.js';
 import { DiskPlaces, type DiskShape, idOf, type LeafPage } from './disk-places.js';
 import { frameKey } from './frame-cache.js';
 import { isZeroId, type MapReader } from './map-reader.js';
+import { idsOf, unplaced } from './unplaced.js';
 
 /** Read together; what follows is asked for meanwhile. */
 const WINDOW_BYTES = 8 << 20;
@@ -225,21 +226,37 @@ export class DiskReader {
     const lengthBytes = this.#places.lengthOf(cluster);
     try {
       search.checkKnown(id);
-      await search.anywhere(id, reason, async (place) => {
-        if (place.lengthBytes !== lengthBytes) throw wrongLength(lengthBytes, place.lengthBytes);
-        const wanted = [{ offsetInFrame: place.offsetBytes, lengthBytes, id, kind: 0 }];
-        const frame = frames.request(place.container, place.frame, () => wanted);
-        await frame.settled;
-        const isGood = this.#copy(frame, place, piece);
-        const { problem } = frame;
-        frames.release(frame);
-        if (isGood) this.#places.found(page, entry, place);
-        else if (problem !== undefined) throw problem;
-        return isGood;
-      });
+      await search.anywhere(
+        id,
+        reason,
+        async (place) => {
+          if (place.lengthBytes !== lengthBytes) throw wrongLength(lengthBytes, place.lengthBytes);
+          const wanted = [{ offsetInFrame: place.offsetBytes, lengthBytes, id, kind: 0 }];
+          const frame = frames.request(place.container, place.frame, () => wanted);
+          await frame.settled;
+          const isGood = this.#copy(frame, place, piece);
+          const { problem } = frame;
+          frames.release(frame);
+          if (isGood) this.#places.found(page, entry, place);
+          else if (problem !== undefined) throw problem;
+          return isGood;
+        },
+        this.#likelyNext(piece),
+      );
     } catch (error) {
       lost.push({ offsetBytes: cluster * this.#shape.clusterSizeBytes, lengthBytes, error });
     }
+  }
+
+  /** Where one frame of a container is damaged, others may be; and what has no place is not alone. */
+  #likelyNext({ page, entry, cluster: firstCluster }: Piece): LikelyNext {
+    const place = this.#places.place(page, entry);
+    const chunks = this.#reading.beside();
+    const map = this.#map;
+    return function* () {
+      if (place !== undefined) yield* idsOf(place.container);
+      yield* unplaced({ map, chunks, firstCluster, leastLevel: 0 });
+    };
   }
 
   #cachedPage(cluster: number): LeafPage | undefined {

@@ -7,6 +7,8 @@ import { bytesEqual } from '../base/bytes.js';
 import { divideUp } from '../base/checked.js';
 import { DamageError } from '../base/errors.js';
 import type { ChunkReader } from './chunk-reader.js';
+import type { LikelyNext } from './chunk-source.js';
+import { unplaced } from './unplaced.js';
 
 /** Pages kept: 1 MiB at a fan-out of 128. */
 const CACHED_PAGES = 256;
@@ -18,6 +20,9 @@ export interface MapShape {
   readonly fanout: number;
 }
 
+/** What pages are read by; one without `beside` does not search. */
+export type PageReader = Pick<ChunkReader, 'read'> & Partial<Pick<ChunkReader, 'beside'>>;
+
 /** A page's ids end to end, or 'zero' where all below it is zero. */
 export type MapPage = Uint8Array | 'zero';
 
@@ -25,13 +30,13 @@ export class MapReader {
   readonly clusters: number;
   readonly levels: number;
   readonly fanout: number;
-  readonly #root: Uint8Array;
-  readonly #chunks: Pick<ChunkReader, 'read'>;
+  readonly root: Uint8Array;
+  readonly #chunks: PageReader;
   readonly #cache = new Map<string, MapPage>();
 
-  constructor(chunks: Pick<ChunkReader, 'read'>, shape: MapShape) {
+  constructor(chunks: PageReader, shape: MapShape) {
     this.#chunks = chunks;
-    this.#root = shape.root;
+    this.root = shape.root;
     this.fanout = shape.fanout;
     this.clusters = clusterCount(shape.sizeBytes, shape.clusterSizeBytes);
     this.levels = mapLevels(this.clusters, shape.fanout);
@@ -48,9 +53,19 @@ export class MapReader {
     const cached = this.#cache.get(key);
     if (cached !== undefined) return cached;
     const id = await this.pageId(level, index);
-    const page = isZeroId(id) ? 'zero' : this.#checked(await this.#chunks.read(id, level), level, index);
+    const page = isZeroId(id) ? 'zero' : this.#checked(await this.#read(id, level, index), level, index);
     this.#remember(key, page);
     return page;
+  }
+
+  /** Where a page is lost, others after it are likely to be. */
+  async #read(id: Uint8Array, level: number, index: number): Promise<Uint8Array> {
+    const firstCluster = index * this.fanout ** level;
+    const next: LikelyNext = () => {
+      const chunks = this.#chunks.beside?.();
+      return chunks === undefined ? [] : unplaced({ map: this, chunks, firstCluster, leastLevel: 1 });
+    };
+    return await this.#chunks.read(id, level, next);
   }
 
   /** The page if it is cached, so that a hot loop need not wait a turn. */
@@ -60,7 +75,7 @@ export class MapReader {
 
   /** The id of a page, by the page above it. Level 0 asks for a cluster's id. */
   async pageId(level: number, index: number): Promise<Uint8Array> {
-    if (level === this.levels) return this.#root;
+    if (level === this.levels) return this.root;
     const above = await this.page(level + 1, Math.floor(index / this.fanout));
     if (above === 'zero') return ZERO_ID;
     const at = (index % this.fanout) * 32;

@@ -8,11 +8,14 @@
 
 import { DamageError, VmarError } from '../base/errors.js';
 import type { Executor, ExtractReport } from '../pipeline/executor.js';
+import { chunkKey } from './chunk-key.js';
 import type { ChunkReader } from './chunk-reader.js';
-import type { ChunkSource } from './chunk-source.js';
+import type { ChunkSource, LikelyNext } from './chunk-source.js';
+import { addRange, joinRanges, type LostRange } from './lost-ranges.js';
 import type { MapReader } from './map-reader.js';
 import { walkMap } from './map-walk.js';
 import { type ExtractBatch, type RestorePlan, RestorePlanner, type UnplacedChunk } from './restore-plan.js';
+import { type TakeTurn, takingTurns } from './turns.js';
 
 /** Where a disk is restored to. */
 export interface RestoreTarget {
@@ -24,12 +27,6 @@ export interface RestoreTarget {
   readonly writeZeros: boolean;
   write(offsetBytes: number, bytes: Uint8Array): Promise<void>;
   writeZeroes(offsetBytes: number, lengthBytes: number): Promise<void>;
-}
-
-export interface LostRange {
-  readonly offsetBytes: number;
-  readonly lengthBytes: number;
-  readonly error: VmarError;
 }
 
 export interface RestoreOptions {
@@ -56,7 +53,14 @@ export interface RestoreResult {
 /** Frames planned together: 64 MiB or so of the disk. */
 const WINDOW_FRAMES = 64;
 const BATCHES_IN_FLIGHT = 6;
-const LOST_CHUNKS = 65536;
+const LOST_CHUNKS = 4096;
+/** Chunks without a place that are planned together. */
+const WINDOW_UNPLACED = 1024;
+/** Chunks that are not where they should be are looked for together: so many at most, some ten MiB. */
+const MOST_STRAYS = 1 << 17;
+/** At first a few, since the first that is nowhere may end it all; then ever more. */
+const FIRST_STRAYS = 1;
+const MORE_STRAYS = 8;
 
 /** @throws DamageError on the first range that cannot be had, unless `allowDamaged`; InterruptedError on abort. */
 export async function restoreDisk(options: RestoreOptions): Promise<RestoreResult> {
@@ -68,15 +72,21 @@ class DiskRestore {
   readonly #planner: RestorePlanner;
   readonly #inFlight = new Set<Promise<void>>();
   readonly #lost: LostRange[] = [];
+  /** Chunks that are not where they should be, to be looked for together. */
+  #strays: UnplacedChunk[] = [];
+  #mostStrays: number;
   /** Chunks that were looked for everywhere, in vain; a cluster that is on the disk many times is looked for once. */
   readonly #lostChunks = new Map<string, VmarError>();
+  readonly #takeTurn: TakeTurn;
   #writtenBytes = 0;
   #zeroBytes = 0;
   #failure: unknown;
 
   constructor(options: RestoreOptions) {
     this.#options = options;
+    this.#takeTurn = takingTurns(options.signal);
     this.#planner = new RestorePlanner(options.source, options);
+    this.#mostStrays = options.allowDamaged ? MOST_STRAYS : FIRST_STRAYS;
   }
 
   async run(): Promise<RestoreResult> {
@@ -86,16 +96,18 @@ class DiskRestore {
         if (step.kind === 'page') this.#planner.addPage(step.firstCluster, step.ids);
         else if (step.kind === 'zero') this.#planner.addZeros(step.firstCluster, step.count);
         else await this.#lose(this.#range(step.firstCluster, step.count), step.error);
-        if (this.#planner.frameCount >= WINDOW_FRAMES) await this.#carryOut(this.#planner.take());
+        if (this.#planner.frameCount >= WINDOW_FRAMES || this.#planner.unplacedCount >= WINDOW_UNPLACED)
+          await this.#carryOut(this.#planner.take());
       }
       await this.#carryOut(this.#planner.take());
+      await Promise.all(this.#inFlight);
+      await this.#settleStrays();
     } catch (error) {
       this.#failure ??= error;
     }
     await Promise.all(this.#inFlight);
     if (this.#failure !== undefined) throw this.#failure;
-    this.#lost.sort((a, b) => a.offsetBytes - b.offsetBytes);
-    return { writtenBytes: this.#writtenBytes, zeroBytes: this.#zeroBytes, lost: this.#lost };
+    return { writtenBytes: this.#writtenBytes, zeroBytes: this.#zeroBytes, lost: joinRanges(this.#lost) };
   }
 
   #check(): void {
@@ -116,7 +128,20 @@ class DiskRestore {
       this.#check();
       this.#start(batch);
     }
-    for (const chunk of plan.unplaced) await this.#restoreAlone(chunk);
+    this.#strays.push(...plan.unplaced);
+    if (this.#strays.length >= this.#mostStrays) await this.#settleStrays();
+  }
+
+  /** Any good copy of them will do: they are looked for in one search. */
+  async #settleStrays(): Promise<void> {
+    const strays = this.#strays.sort((a, b) => a.targetOffset - b.targetOffset);
+    this.#strays = [];
+    if (strays.length > 0) this.#mostStrays = Math.min(MOST_STRAYS, this.#mostStrays * MORE_STRAYS);
+    for (const [at, chunk] of strays.entries()) {
+      await this.#takeTurn();
+      this.#check();
+      await this.#restoreAlone(chunk, () => idsFrom(strays, at + 1));
+    }
   }
 
   async #writeZeros(offsetBytes: number, lengthBytes: number): Promise<void> {
@@ -154,13 +179,12 @@ class DiskRestore {
     for (const damaged of report.damaged) {
       const chunks = batch.frames[damaged.frame]?.chunks ?? [];
       const wanted = damaged.chunk === undefined ? chunks : chunks.slice(damaged.chunk, damaged.chunk + 1);
-      for (const chunk of wanted) await this.#restoreAlone(chunk);
+      for (const { id, targetOffset, lengthBytes } of wanted) this.#strays.push({ id, targetOffset, lengthBytes });
     }
   }
 
-  /** A chunk that was not where it should be: any good copy will do. */
-  async #restoreAlone(chunk: UnplacedChunk): Promise<void> {
-    const bytes = await this.#read(chunk);
+  async #restoreAlone(chunk: UnplacedChunk, next: LikelyNext): Promise<void> {
+    const bytes = await this.#read(chunk, next);
     if (bytes instanceof VmarError) {
       await this.#lose({ offsetBytes: chunk.targetOffset, lengthBytes: chunk.lengthBytes }, bytes);
       return;
@@ -171,15 +195,15 @@ class DiskRestore {
   }
 
   /** The chunk, or why it cannot be had. */
-  async #read({ id, lengthBytes }: UnplacedChunk): Promise<Uint8Array | VmarError> {
-    const known = this.#lostChunks.get(chunkName(id));
+  async #read({ id, lengthBytes }: UnplacedChunk, next: LikelyNext): Promise<Uint8Array | VmarError> {
+    const known = this.#lostChunks.get(chunkKey(id));
     if (known !== undefined) return known;
     try {
-      const bytes = await this.#options.chunks.read(id, 0);
+      const bytes = await this.#options.chunks.read(id, 0, next);
       return bytes.byteLength === lengthBytes ? bytes : wrongLength(lengthBytes, bytes.byteLength);
     } catch (error) {
       if (!(error instanceof VmarError)) throw error;
-      if (this.#lostChunks.size < LOST_CHUNKS) this.#lostChunks.set(chunkName(id), error);
+      if (this.#lostChunks.size < LOST_CHUNKS) this.#lostChunks.set(chunkKey(id), error);
       return error;
     }
   }
@@ -189,12 +213,12 @@ class DiskRestore {
     if (!this.#options.allowDamaged || !(error instanceof DamageError)) throw error;
     if (this.#options.target.writeZeros) await this.#options.target.writeZeroes(range.offsetBytes, range.lengthBytes);
     this.#options.onProgress?.(range.lengthBytes);
-    this.#lost.push({ ...range, error });
+    addRange(this.#lost, { ...range, problem: error.message });
   }
 }
 
-function chunkName(id: Uint8Array): string {
-  return Buffer.from(id.buffer, id.byteOffset, 32).toString('latin1');
+function* idsFrom(chunks: readonly UnplacedChunk[], first: number): Generator<Uint8Array> {
+  for (let at = first; at < chunks.length; at++) yield chunks[at]!.id;
 }
 
 function wrongLength(expected: number, found: number): DamageError {

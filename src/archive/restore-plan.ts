@@ -71,7 +71,7 @@ export class RestorePlanner {
     const lengthBytes = Math.min(this.#clusterSizeBytes, this.#sizeBytes - targetOffset);
     const place = this.#likely(id);
     if (place === undefined || place.lengthBytes !== lengthBytes) {
-      this.#unplaced.push({ id, targetOffset, lengthBytes });
+      this.#unplaced.push({ id: Uint8Array.from(id), targetOffset, lengthBytes });
       return;
     }
     const key = `${place.frame}@${place.container.path}`;
@@ -94,6 +94,10 @@ export class RestorePlanner {
 
   get frameCount(): number {
     return this.#frames.size;
+  }
+
+  get unplacedCount(): number {
+    return this.#unplaced.length;
   }
 
   /** What was added since the last call, as batches. */

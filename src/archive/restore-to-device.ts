@@ -7,7 +7,8 @@
 import { DamageError, InterruptedError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import type { BackupDisk } from './backup-disk.js';
-import type { LostRange, RestoreResult } from './restore-disk.js';
+import { addRange, joinRanges, type LostRange } from './lost-ranges.js';
+import type { RestoreResult } from './restore-disk.js';
 
 export interface CopyOptions {
   readonly disk: BackupDisk;
@@ -51,8 +52,7 @@ class DeviceRestore {
     }
     await Promise.all(this.#inFlight);
     if (this.#failure !== undefined) throw this.#failure;
-    this.#lost.sort((a, b) => a.offsetBytes - b.offsetBytes);
-    return { writtenBytes: this.#writtenBytes, zeroBytes: this.#zeroBytes, lost: this.#lost };
+    return { writtenBytes: this.#writtenBytes, zeroBytes: this.#zeroBytes, lost: joinRanges(this.#lost) };
   }
 
   async #walk(): Promise<void> {
@@ -140,7 +140,7 @@ class DeviceRestore {
         continue;
       }
       if (writeZeros) await target.writeZeroes(at, lengthBytes);
-      this.#lost.push({ offsetBytes: at, lengthBytes, error: lost });
+      addRange(this.#lost, { offsetBytes: at, lengthBytes, problem: lost.message });
       onProgress?.(lengthBytes);
     }
   }

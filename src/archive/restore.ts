@@ -17,7 +17,7 @@ export { findDisk } from './find-disk.js';
 
 import { MapReader } from './map-reader.js';
 import type { OpenBackup } from './open-backup.js';
-import { type LostRange, type RestoreResult, restoreDisk } from './restore-disk.js';
+import { type RestoreResult, restoreDisk } from './restore-disk.js';
 import { type OpenTarget, openTarget } from './restore-target.js';
 import { restoreToDevice } from './restore-to-device.js';
 
@@ -70,6 +70,8 @@ export async function restoreBackup(
 ): Promise<RestoreSummary> {
   const disks = assignments.map(({ disk, target }) => ({ disk: findDisk(backup.manifest, disk), path: target }));
   const targets: (OpenTarget | DeviceTarget)[] = [];
+  const endSearch = (): void => backup.source.endSearch?.();
+  options.signal?.addEventListener('abort', endSearch, { once: true });
   try {
     for (const { disk, path } of disks) {
       const device = await options.openDevice?.(path);
@@ -90,6 +92,8 @@ export async function restoreBackup(
   } catch (error) {
     for (const target of targets) await target.abandon().catch(() => undefined);
     throw options.signal?.aborted === true ? new InterruptedError() : error;
+  } finally {
+    options.signal?.removeEventListener('abort', endSearch);
   }
 }
 
@@ -113,7 +117,7 @@ async function restoreAll(
     });
     const { writtenBytes, zeroBytes } = result;
     restored.push({ name, target: path, sizeBytes, writtenBytes, zeroBytes });
-    for (const range of joined(result.lost)) damaged.push({ disk: name, ...range });
+    for (const range of result.lost) damaged.push({ disk: name, ...range });
   }
   return { disks: restored, damaged };
 }
@@ -171,14 +175,4 @@ function onTarget(error: unknown, path: string): unknown {
     advice: 'Make sure that there is room on the target; look in the kernel log for errors of its disk.',
     cause: error,
   });
-}
-
-function joined(lost: readonly LostRange[]): { offsetBytes: number; lengthBytes: number; problem: string }[] {
-  const ranges: { offsetBytes: number; lengthBytes: number; problem: string }[] = [];
-  for (const { offsetBytes, lengthBytes, error } of lost) {
-    const last = ranges.at(-1);
-    if (last !== undefined && last.offsetBytes + last.lengthBytes === offsetBytes) last.lengthBytes += lengthBytes;
-    else ranges.push({ offsetBytes, lengthBytes, problem: error.message });
-  }
-  return ranges;
 }

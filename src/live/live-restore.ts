@@ -115,6 +115,7 @@ class LiveRestore implements LiveDiskListener {
   }
 
   async open(source: LiveSource): Promise<void> {
+    if (source.kind === 'backup') this.#endSearch = () => source.backup.source.endSearch?.();
     const { clock, socketPath, log } = this.#options;
     await checkDistinct([{ path: socketPath, use: 'socket' }, ...(await placesOf(source.assignments))]);
     try {
@@ -166,6 +167,9 @@ class LiveRestore implements LiveDiskListener {
     return openLiveState({ targetPath: target, statePath, overwrite, targetIsZero, bootId, warn, backup });
   }
 
+  /** What is lost need not be looked for any more. */
+  #endSearch = (): void => {};
+
   async run(): Promise<LiveOutcome> {
     const { signal, mover } = this.#options;
     const stop = () => this.#stop();
@@ -189,7 +193,9 @@ class LiveRestore implements LiveDiskListener {
   /** A guest that is to be moved rests on us until it is: the same command goes on with that. */
   #stop(): void {
     const { mover } = this.#options;
-    if (mover?.isAtWork !== true) this.#end({ kind: this.#isFilled && mover === undefined ? 'done' : 'interrupted' });
+    if (mover?.isAtWork === true) return;
+    this.#endSearch();
+    this.#end({ kind: this.#isFilled && mover === undefined ? 'done' : 'interrupted' });
   }
 
   /** Moves the guest once all is filled. Whoever is stopped in the middle of it ends when it is clear where the guest is. */

@@ -50,11 +50,16 @@ export interface Copied {
  */
 export async function copyById(backup: OpenBackup, vault: Vault, options: CopyByIdOptions): Promise<Copied> {
   const copy = new CopyById(backup, vault, options);
+  const endSearch = (): void => backup.source.endSearch?.();
+  options.signal?.addEventListener('abort', endSearch, { once: true });
   try {
     return await copy.run();
   } catch (error) {
     await copy.abandon();
     throw error;
+  } finally {
+    // The signal may be that of many copies, one after another.
+    options.signal?.removeEventListener('abort', endSearch);
   }
 }
 

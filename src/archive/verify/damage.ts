@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What verify found, and whom it concerns.
 
+import { chunkKey } from '../chunk-key.js';
+
 /** What is damaged, in the words of the format. */
 export type DamageKind =
   | 'superblock'
@@ -124,9 +126,4 @@ export class DamageList {
     record?.backups.add(backup);
     if (disk !== undefined) record?.disks.add(`${backup}:${disk}`);
   }
-}
-
-/** A chunk id as a key for maps and sets. */
-export function chunkKey(id: Uint8Array): string {
-  return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1', 0, 32);
 }

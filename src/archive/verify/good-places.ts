@@ -3,8 +3,9 @@
 
 import { DamageError } from '../../base/errors.js';
 import type { ContainerReader } from '../../store/container-reader.js';
+import { chunkKey } from '../chunk-key.js';
 import type { ChunkPlace, ChunkPlaces } from '../chunk-source.js';
-import { chunkKey, type DamageList } from './damage.js';
+import type { DamageList } from './damage.js';
 import type { DamagedPlaces } from './damaged-places.js';
 import type { LostChunks } from './lost-chunks.js';
 

@@ -11,6 +11,7 @@ import type { StoredManifest } from '../../store/manifests.js';
 import { readSidecar } from '../../store/sidecars.js';
 import type { VerifyHistory } from '../../store/verify-history.js';
 import type { SearchedSource } from '../chunk-source.js';
+import type { TakeTurn } from '../turns.js';
 import type { Checked, DamageList } from './damage.js';
 import type { DamagedPlaces } from './damaged-places.js';
 import { wholeFile } from './damaged-range.js';
@@ -18,7 +19,6 @@ import { followAll } from './follow-all.js';
 import { type EnsureChecked, GoodPlaces } from './good-places.js';
 import { LostChunks } from './lost-chunks.js';
 import type { MissingPacks } from './missing-packs.js';
-import type { TakeTurn } from './turns.js';
 import { type MapPurpose, MapVerifier } from './verify-maps.js';
 
 export interface BackupsToVerify {

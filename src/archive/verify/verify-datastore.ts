@@ -21,6 +21,7 @@ import { type DamagedManifest, listManifests, type ManifestList, type StoredMani
 import type { Session } from '../../store/session.js';
 import { DatastoreChunks } from '../datastore-chunks.js';
 import { packIdBytes } from '../pack-id-bytes.js';
+import { takingTurns } from '../turns.js';
 import { type Checked, DamageList, nothingChecked, type VerifyReport } from './damage.js';
 import { DamageEntries } from './damage-entries.js';
 import { DamagedPlaces } from './damaged-places.js';
@@ -29,7 +30,6 @@ import type { EnsureChecked } from './good-places.js';
 import { MissingPacks } from './missing-packs.js';
 import { scanIds } from './scan-ids.js';
 import { checkState, recordLost, recordShut } from './state-checks.js';
-import { takingTurns } from './turns.js';
 import { BackupsVerifier } from './verify-backups.js';
 import { verifyContainer } from './verify-container.js';
 import { VerifyMemory } from './verify-memory.js';

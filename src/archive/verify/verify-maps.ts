@@ -5,9 +5,10 @@
 import type { ManifestDisk } from '../../../formats/vmar/manifest.js';
 import { pageEntries } from '../../../formats/vmar/map.js';
 import { DamageError, type VmarError } from '../../base/errors.js';
+import { chunkKey } from '../chunk-key.js';
 import { ChunkReader } from '../chunk-reader.js';
 import { isZeroId, type MapPage, MapReader } from '../map-reader.js';
-import { type Checked, chunkKey, type DamageList } from './damage.js';
+import type { Checked, DamageList } from './damage.js';
 import type { GoodPlaces, Wanted } from './good-places.js';
 
 const CLEAN: readonly number[] = [];

@@ -101,10 +101,17 @@ function tell({ output }: Context, backup: Pick<OpenBackup, 'name'>, restored: R
     () => asText(output, backup, restored),
   );
   if (restored.damaged.length === 0) return;
-  for (const { disk, offsetBytes, lengthBytes, problem } of restored.damaged) {
+  for (const { disk, offsetBytes, lengthBytes, problem } of restored.damaged.slice(0, SHOWN)) {
     output.error(`damaged: ${disk} at byte ${offsetBytes}, ${lengthBytes} bytes: ${printable(problem)}; zeros instead`);
   }
+  const rest = restored.damaged.slice(SHOWN);
+  if (rest.length === 0) return;
+  const bytes = humanSize(rest.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0));
+  output.error(`damaged: ${counted(rest.length, 'more range')}, ${bytes} in all; zeros instead (--json lists all)`);
 }
+
+/** Ranges that are told one by one. */
+const SHOWN = 20;
 
 function asDocument(backup: Pick<OpenBackup, 'name'>, { disks, damaged, configs, seconds }: Restored) {
   return {

@@ -98,6 +98,7 @@ async function serve(
         return await ended;
       } finally {
         ignoreInput?.();
+        backup.source.endSearch?.();
         await server.close();
       }
     },
