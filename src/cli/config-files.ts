@@ -3,10 +3,13 @@
 
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { link, lstat, open, rename, unlink } from 'node:fs/promises';
+import { lstat, open, rename, rm, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isConfigName } from '../../formats/vmar/names.js';
 import { FailedError, systemErrorCode, UsageError } from '../base/errors.js';
+import { systemCode } from '../store/fs.js';
+import { giveName } from '../store/give-name.js';
+import { RealFs } from '../store/real-fs.js';
 import { refuseDuplicates } from './parse-pair.js';
 import { syncDirectory } from './target-directory.js';
 
@@ -72,6 +75,8 @@ async function readWhole(file: Awaited<ReturnType<typeof open>>, path: string): 
   });
 }
 
+const FILES = new RealFs();
+
 /** The configuration files of a restore. */
 export class ConfigFiles {
   readonly #files: readonly ConfigFile[];
@@ -80,22 +85,30 @@ export class ConfigFiles {
   readonly #temporary = new Map<string, string>();
   readonly #made: string[] = [];
 
-  constructor(files: readonly ConfigFile[], overwrite: boolean) {
+  readonly #whenThere: string;
+
+  /** @param whenThere what to do about one that is there already */
+  constructor(
+    files: readonly ConfigFile[],
+    overwrite: boolean,
+    whenThere = 'Restore to another place, or give --overwrite.',
+  ) {
     this.#files = files;
     this.#overwrite = overwrite;
+    this.#whenThere = whenThere;
   }
 
   /** Rejects if one is there already and is not to be written over. */
   async check(): Promise<void> {
     if (this.#overwrite) return;
-    for (const { target } of this.#files) if (await isThere(target)) throw exists(target);
+    for (const { target } of this.#files) if (await isThere(target)) throw this.#exists(target);
   }
 
   /** Writes them under temporary names, beside where they go. */
   async prepare(): Promise<void> {
     for (const { target, content } of this.#files) {
       const temporary = join(dirname(target), `.vmar-${randomBytes(8).toString('hex')}.partial`);
-      await writing(target, async () => {
+      await this.#writing(target, async () => {
         const file = await open(temporary, 'wx', 0o600);
         this.#temporary.set(target, temporary);
         try {
@@ -111,35 +124,39 @@ export class ConfigFiles {
   /** Gives them their names. Once it resolves, they are there and durable. */
   async publish(): Promise<void> {
     for (const [target, temporary] of this.#temporary) {
-      await writing(target, async () => {
+      await this.#writing(target, async () => {
         if (this.#overwrite) await rename(temporary, target);
         else {
-          await link(temporary, target);
+          await giveName(FILES, temporary, target);
           this.#made.push(target);
-          await unlink(temporary);
+          await rm(temporary, { force: true });
         }
       });
     }
     this.#temporary.clear();
     const [first] = this.#files;
-    if (first !== undefined) await writing(first.target, () => syncDirectory(dirname(first.target)));
+    if (first !== undefined) await this.#writing(first.target, () => syncDirectory(dirname(first.target)));
   }
 
   /** Removes what it made, but not what it wrote over. */
   async remove(): Promise<void> {
     for (const path of [...this.#temporary.values(), ...this.#made]) await unlink(path).catch(() => undefined);
   }
-}
 
-async function writing(target: string, action: () => Promise<void>): Promise<void> {
-  try {
-    await action();
-  } catch (error) {
-    if (systemErrorCode(error) === 'EEXIST') throw exists(target);
-    throw new FailedError('write-failed', `the configuration file cannot be written: ${problem(error)}`, {
-      object: target,
-      cause: error,
-    });
+  async #writing(target: string, action: () => Promise<void>): Promise<void> {
+    try {
+      await action();
+    } catch (error) {
+      if (systemCode(error) === 'EEXIST') throw this.#exists(target);
+      throw new FailedError('write-failed', `the configuration file cannot be written: ${problem(error)}`, {
+        object: target,
+        cause: error,
+      });
+    }
+  }
+
+  #exists(path: string): FailedError {
+    return new FailedError('exists', 'the file exists already', { object: path, advice: this.#whenThere });
   }
 }
 
@@ -151,13 +168,6 @@ async function isThere(path: string): Promise<boolean> {
     if (systemErrorCode(error) === 'ENOENT') return false;
     throw error;
   }
-}
-
-function exists(path: string): FailedError {
-  return new FailedError('exists', 'the file exists already', {
-    object: path,
-    advice: 'Restore to another place, or give --overwrite.',
-  });
 }
 
 function problem(error: unknown): string {

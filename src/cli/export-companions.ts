@@ -21,6 +21,8 @@ export interface Companionship {
   readonly leftOut: readonly string[];
 }
 
+const WHEN_THERE = 'Choose another directory, or remove it first.';
+
 /** @param path of the archive where it goes into a directory under vzdump's name */
 export function companionsOf(
   { configs }: Pick<Manifest, 'configs'>,
@@ -45,5 +47,6 @@ export function companionsOf(
     if (target === undefined) leftOut.push(what);
     else files.push({ name: what, target, content });
   }
-  return { configs: rest, files: new ConfigFiles(files, false), paths: files.map(({ target }) => target), leftOut };
+  const paths = files.map(({ target }) => target);
+  return { configs: rest, files: new ConfigFiles(files, false, WHEN_THERE), paths, leftOut };
 }

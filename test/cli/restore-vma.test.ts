@@ -2,10 +2,20 @@
 // A .vma file of Proxmox, restored as it is, by both programs.
 
 import { createHash } from 'node:crypto';
-import { closeSync, copyFileSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { vmaFile } from '../archive/vma-file.js';
 import { seededRandom } from '../base/random.js';
+import { haveTool } from '../base/scratch.js';
 import { Bench } from './bench.js';
 
 const SAMPLE = new URL('../fixtures/vma/two-disks.vma.zst', import.meta.url).pathname;
@@ -113,5 +123,37 @@ describe('a .vma file', () => {
       expect(error).toMatchObject({ exit: 3, offset: at });
       expect(existsSync(bench.path('cut'))).toBe(false);
     }
+  });
+});
+
+describe.runIf(haveTool('strace', 'file systems without hard links'))('a file system without hard links', () => {
+  /** As FAT, exFAT and some network shares are. */
+  const under = [
+    'strace',
+    '-f',
+    '-qq',
+    '-o',
+    '/dev/null',
+    '-e',
+    'trace=link,linkat',
+    '-e',
+    'inject=link,linkat:error=EPERM',
+  ];
+
+  it('takes configuration files and what goes beside an export, and keeps what is there', async () => {
+    expect((await bench.run(['restore', SAMPLE, '--to', 'unlinked'], { under })).stderr).toBe('');
+    expect(sha256('unlinked', 'drive-scsi1.raw')).toBe(SCSI1);
+    expect(readdirSync(bench.path('unlinked'))).toHaveLength(4);
+    await bench.json(['init', bench.path('beside')]);
+    const env = { VMAR_DATASTORE: bench.path('beside') };
+    await bench.json(['import', SAMPLE, '--guest', '9', '--time', '1700000000'], { env });
+    await bench.json(['notes', '9', '--set', 'kept'], { env });
+    const words = ['export', '9', '--format', 'vma', '--output', `${bench.path('unlinked')}/`];
+    expect((await bench.run(words, { env, under })).status).toBe(0);
+    const [notes] = readdirSync(bench.path('unlinked')).filter((name) => name.endsWith('.notes'));
+    expect(readFileSync(bench.path('unlinked', notes as string), 'utf8')).toBe('kept');
+    rmSync(bench.path('unlinked', (notes as string).replace(/\.notes$/, '')));
+    const { stderr } = await bench.run(words, { env, under });
+    expect(stderr).toContain('.notes: the file exists already\n  Choose another directory, or remove it first.');
   });
 });
