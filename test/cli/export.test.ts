@@ -2,7 +2,7 @@
 // vmar export: a backup goes out in each format and comes back the same.
 
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { VmaReader } from '#vmar/formats/vma/reader.js';
 import { seededRandom } from '../base/random.js';
@@ -98,6 +98,16 @@ describe('vmar export', () => {
         ],
       },
     ]);
+  });
+
+  it('to a directory says when its name is none that Proxmox knows', async () => {
+    mkdirSync(bench.path('named'));
+    await bench.json(['backup', 'web01', '--disk', 'scsi0=scsi0.raw', '--time', `${SECONDS}`]);
+    const told = await bench.run(['export', 'web01', '--format', 'vma', '--output', 'named/']);
+    expect(told.stderr).toContain(
+      'guest web01 has no number: Proxmox knows the file once its name says vzdump-qemu-NUMBER-',
+    );
+    expect((await bench.run(['export', 'web01', '--output', 'named.vma'])).stderr).not.toContain('has no number');
   });
 
   it('to .vma tells what qmrestore would leave out', async () => {

@@ -116,7 +116,7 @@ async function exportDisks({ context, backup, wish, progress, signal }: ExportRu
       });
       await companions?.files.publish();
       tellLeftOut(context, companions);
-      if (format === 'vma') tellForQmrestore(context, backup);
+      if (format === 'vma') tellForQmrestore(context, backup, wish);
       return { ...result, beside: companions?.paths ?? [] };
     } catch (error) {
       await companions?.files.remove();
@@ -154,7 +154,11 @@ function tellLeftOut({ log }: Context, companions: Companionship | undefined): v
   log.info(`a .vma file has no room for the ${what} of the backup; with a directory as --output they go beside it`);
 }
 
-function tellForQmrestore({ log }: Context, { manifest }: OpenBackup): void {
+function tellForQmrestore({ log }: Context, { manifest }: OpenBackup, { place }: ExportWish): void {
+  const isNamedForIt = /^[1-9]\d*$/.test(manifest.guestId);
+  if (place.kind === 'directory' && !isNamedForIt) {
+    log.info(`guest ${manifest.guestId} has no number: Proxmox knows the file once its name says vzdump-qemu-NUMBER-…`);
+  }
   const lacking = lackingForQmrestore(manifest);
   if (lacking !== undefined) log.info(lacking);
 }
