@@ -6,6 +6,7 @@ import { type BlockNodeInfo, type DriveInfo, type Monitor, qomPathOf } from '../
 import { notPossible } from './fitness.js';
 import { isOurs } from './names.js';
 import { isFirmware } from './outside.js';
+import { unseenDisks } from './unseen.js';
 
 /** How the filter gets between the disk's user and its image. */
 export type Insertion =
@@ -51,6 +52,7 @@ export async function findDisks(monitor: Monitor, choice: DiskChoice): Promise<F
     drives.length > 0
       ? await Promise.all(drives.map((drive) => fromDrive(monitor, drive)))
       : await exportedNodes(monitor);
+  for (const { device, reason } of await unseenDisks(monitor)) candidates.push({ name: cleaned(device), reason });
   const names = new Set<string>();
   const disks: FoundDisk[] = [];
   const skipped: { name: string; reason: string }[] = [];

@@ -132,6 +132,17 @@ export function qomPathOf(qdev: string): string {
   return qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}`;
 }
 
+/** What an object has: properties and children, a child as "child<TYPE>". */
+export interface QomMember {
+  readonly name: string;
+  readonly type: string;
+}
+
+export const qomMember: Decoder<QomMember> = (value, place) => {
+  const answer = record(value, place);
+  return { name: member(answer, 'name', text, place), type: member(answer, 'type', text, place) };
+};
+
 export interface ExportInfo {
   readonly id: string;
   /** "nbd", "fuse", "vhost-user-blk"… */

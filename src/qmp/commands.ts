@@ -11,6 +11,7 @@ import {
   jobInfo,
   migrationInfo,
   qemuVersion,
+  qomMember,
   runStatus,
   schemaNames,
 } from './answers.js';
@@ -140,6 +141,7 @@ export const COMMANDS = {
   'x-debug-query-block-graph': command()(blockGraph),
   stop: command()(anything),
   cont: command()(anything),
+  'qom-list': command<{ readonly path: string }>()(list(qomMember)),
   'qom-get': command<{ readonly path: string; readonly property: string }>()(text),
   'qom-set': command<{ readonly path: string; readonly property: string; readonly value: string }>()(anything),
   'blockdev-add': command<BlockdevOptions>()(anything),

@@ -2,8 +2,8 @@
 // Proves, with a real qemu-system: disks are found by their devices, filters go under these and away again, the guest
 // stands still for less than 100 ms, is frozen by its agent where it has one, and never stays paused or frozen.
 
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Bench, type Json } from '../cli/bench.js';
@@ -151,6 +151,30 @@ describe.skipIf(!haveMachine('backups of running machines'))('vmar backup --qmp 
       for (const [disk, content] of Object.entries(contents)) await expectContent(backup, disk, content);
     }
     await expectUntouched(await bitmapsNow());
+  });
+
+  it('and says which disks another program serves', async () => {
+    await machine.kill();
+    const [image, socket] = [bench.path('b.raw'), bench.path('user.sock')];
+    const daemon = spawn('qemu-storage-daemon', [
+      ...['--blockdev', `driver=file,node-name=u,filename=${image}`],
+      ...['--export', `type=vhost-user-blk,id=u,node-name=u,addr.type=unix,addr.path=${socket},writable=on`],
+    ]);
+    try {
+      while (!existsSync(socket)) await delay(10);
+      machine = await startMachine(bench.directory, [
+        ...['-object', 'memory-backend-memfd,id=memory,size=64M,share=on', '-machine', 'memory-backend=memory'],
+        ...['-chardev', `socket,id=user,path=${socket}`, '-device', 'vhost-user-blk-pci,chardev=user,id=data'],
+        ...['-blockdev', `driver=qcow2,node-name=a,file.driver=file,file.filename=${bench.path('a.qcow2')}`],
+        ...['-device', 'virtio-blk-pci,drive=a,id=vd0'],
+      ]);
+      const { disks, skipped } = await bench.json(words());
+      expect(disks).toMatchObject([{ name: 'vd0' }]);
+      expect(skipped).toEqual([{ name: 'data', reason: expect.stringContaining('vhost-user-blk') }]);
+      expect(await bench.error(words('--include', 'data'))).toMatchObject({ exit: 2, code: 'disk-not-possible' });
+    } finally {
+      daemon.kill('SIGKILL');
+    }
   });
 
   it('frozen by its agent', async () => {
