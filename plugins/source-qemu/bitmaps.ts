@@ -53,7 +53,7 @@ export function planBitmaps(
   if ('fullReason' in wish) return plan(undefined, wish.fullReason);
   const found = own.find(({ name }) => name === wish.name);
   const others = own.filter((bitmap) => bitmap !== found);
-  const fault = bitmapFault(found, persistent, granularityBytes);
+  const fault = bitmapFault(found, persistent, granularityBytes, others.length > 0);
   if (found === undefined || fault !== undefined) return plan(undefined, fault);
   if (found.recording) return plan(found.name, undefined);
   // A run was killed between stopping the old one and its end: the new one goes on recording.
@@ -78,11 +78,14 @@ function bitmapFault(
   bitmap: BitmapInfo | undefined,
   persistent: boolean,
   granularityBytes: number,
+  hasOthers = false,
 ): string | undefined {
   if (bitmap === undefined) {
-    const why = persistent
-      ? 'QEMU was killed before it stored it, someone removed it, or the image is another one'
-      : 'the guest was started anew, and this image keeps none';
+    const why = hasOthers
+      ? 'the one on the disk follows a backup that is not the last one'
+      : persistent
+        ? 'QEMU was killed before it stored it, someone removed it, or the image is another one'
+        : 'the guest was started anew, and this image keeps none';
     return `the dirty bitmap of the last backup is gone (${why})`;
   }
   if (bitmap.inconsistent) return 'the dirty bitmap is inconsistent: QEMU did not end in good order';
