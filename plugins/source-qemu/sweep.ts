@@ -160,6 +160,6 @@ async function tolerant(monitor: Monitor, step: Step): Promise<void> {
 export function guestBusy(object: string): BusyError {
   return new BusyError('guest-busy', 'another vmar is backing up this guest', {
     object,
-    advice: 'Wait for it to end.',
+    advice: 'Run it again later, or with --wait.',
   });
 }

@@ -3,6 +3,8 @@
 
 import { fileURLToPath } from 'node:url';
 import { createQemuSource, type QemuHost } from '../../plugins/source-qemu/source-qemu.js';
+import { REAL_CLOCK } from '../base/clock.js';
+import { BusyError } from '../base/errors.js';
 import { DirtyBitmap } from '../block/dirty-bitmap.js';
 import { ReadOnceDevice } from '../block/filters/read-once.js';
 import type { BackupJobDisk } from '../jobs/backup-job.js';
@@ -27,6 +29,8 @@ const GUARDIAN = fileURLToPath(new URL('./qmp-guardian.js', import.meta.url));
 const FLEECE_DIRECTORY = '/var/tmp';
 const AGENT = { syncMillis: 5000, freezeMillis: 30_000 };
 const EXPORT_CONNECTIONS = 4;
+/** Between looks at a guest that another vmar backs up. */
+const LOOK_AGAIN_MILLIS = 500;
 /** What changed is rarely zero, and rarely much in one place. */
 const LEAST_ASKED_BYTES = 1 << 20;
 
@@ -42,6 +46,8 @@ export class GuestToBe {
   readonly #live: GuestWish;
   readonly #source: GuestSource;
   #survey: Promise<GuestSurvey> | undefined;
+  /** Until when a backup of the guest by another vmar is waited for. */
+  readonly #endMillis: number;
 
   constructor(context: Context, wish: BackupWish, live: GuestWish, guardian: Guardian) {
     const { address, include, exclude, agentPath, fleeceDirectory = FLEECE_DIRECTORY } = live;
@@ -53,6 +59,7 @@ export class GuestToBe {
       guest: formatGuest(wish.guest),
       ...(agentPath === undefined ? {} : { agent: { path: agentPath, ...AGENT } }),
     });
+    this.#endMillis = REAL_CLOCK.monotonicMillis() + wish.waitSeconds * 1000;
     // Who waits for another backup of the guest to end is not to meet what that has put into it.
     if (wish.waitSeconds === 0) this.#look().catch(() => {});
   }
@@ -62,8 +69,36 @@ export class GuestToBe {
     return this.#survey;
   }
 
+  /**
+   * Another vmar may back the guest up into another datastore, which no lock of this one tells. Whoever waits for that does
+   * it before taking locks, which others wait for.
+   */
+  async untilFree(signal: AbortSignal): Promise<void> {
+    if (this.#wish.waitSeconds === 0) return;
+    await this.#patiently(() => this.#look(), signal);
+    // It will be old when the locks are had.
+    this.#survey = undefined;
+  }
+
   /** The guest's lock is held, where `store` is given. */
-  async open({ store, clusterSizeBytes, distrust }: GuestPlace, signal: AbortSignal): Promise<BackupInput> {
+  async open(place: GuestPlace, signal: AbortSignal): Promise<BackupInput> {
+    return await this.#patiently(() => this.#openNow(place, signal), signal);
+  }
+
+  async #patiently<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        const isBusy = error instanceof BusyError && error.code === 'guest-busy';
+        if (!isBusy || REAL_CLOCK.monotonicMillis() >= this.#endMillis) throw error;
+      }
+      this.#survey = undefined;
+      await REAL_CLOCK.sleep(LOOK_AGAIN_MILLIS, signal);
+    }
+  }
+
+  async #openNow({ store, clusterSizeBytes, distrust }: GuestPlace, signal: AbortSignal): Promise<BackupInput> {
     const survey = await this.#look();
     const context = this.#context;
     for (const { name, reason } of survey.skipped) context.log.info(`${name} is not backed up: ${reason}`);

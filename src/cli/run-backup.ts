@@ -101,6 +101,7 @@ async function backUpGuest(
   const own = guardian ?? newGuardian();
   try {
     const guest = new GuestToBe(context, wish, live, own);
+    await guest.untilFree(signal);
     const sink = await openSink(wish, atHand);
     const openInput = () => guest.open({ store, clusterSizeBytes, distrust }, signal);
     return await backUp(context, wish, configs, sink, openInput, signal);

@@ -139,6 +139,23 @@ describe.skipIf(!haveMachine('meddling with guests that are backed up'))('a gues
     expect(await leftovers()).toEqual([]);
   });
 
+  it('may be waited for by a backup into another datastore', async () => {
+    await bench.json(['init', 'other']);
+    await machine.write('scsi0', 7, 0, SIZE);
+    const first = await begun();
+    // Under way for as long as it takes.
+    first.child.kill('SIGSTOP');
+    expect(await bench.error(['--datastore', 'other', ...words()])).toMatchObject({ exit: 5, code: 'guest-busy' });
+    const second = bench.start(['--json', '--datastore', 'other', ...words('--wait')]);
+    // By then it has met the first one.
+    await Promise.race([second.finished, delay(1500)]);
+    first.child.kill('SIGCONT');
+    expect((await first.finished).status).toBe(0);
+    const { status, stderr } = await second.finished;
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(await leftovers()).toEqual([]);
+  });
+
   it('may not have two devices on one image', async () => {
     const { monitor } = machine;
     const file = { driver: 'file', filename: bench.path('shared.raw') };
