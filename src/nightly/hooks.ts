@@ -66,5 +66,5 @@ export function programProblem(end: ProgramEnd, timeoutMillis: number): string |
   if (timedOut) return `was killed: it had not ended after ${timeoutMillis / 1000} s`;
   if (status === 0) return undefined;
   const how = status === undefined ? `was ended by ${signal ?? 'a signal'}` : `ended with status ${status}`;
-  return lastLine === '' ? how : `${how}: ${lastLine}`;
+  return lastLine === '' ? how : `${how}: ${lastLine.trim()}`;
 }

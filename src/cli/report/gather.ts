@@ -136,13 +136,13 @@ async function readRuns(store: Datastore): Promise<{ runs: SeenReport[]; damage:
 
 const DAY_MILLIS = 86_400_000;
 
-/** Of the runs that have ended. `runs` are ordered, the newest first. */
+/** Of the runs that have ended; one that somebody interrupted has not failed. `runs` are ordered, the newest first. */
 function failedOf(runs: readonly SeenReport[], { config, days }: ReportWish): SeenReport[] {
   const last = new Map<string, SeenReport>();
   for (const run of runs) if (!isUnderWay(run.outcome) && !last.has(run.job)) last.set(run.job, run);
   return [...last.values()].filter(({ job, outcome, startedMillis }) => {
     const isOld = startedMillis < Date.now() - days * DAY_MILLIS;
-    return outcome === 'failed' && !isOld && (config === undefined || config.jobs.has(job));
+    return outcome !== 'ok' && outcome !== 'interrupted' && !isOld && (config === undefined || config.jobs.has(job));
   });
 }
 

@@ -49,7 +49,7 @@ function row(report: SeenReport, longestSeconds: number): Html {
 const STATES: Readonly<Record<SeenReport['outcome'], string>> = {
   ok: 'good',
   failed: 'bad',
-  skipped: 'none',
+  skipped: 'bad',
   busy: 'warn',
   interrupted: 'warn',
   running: 'none',
