@@ -3,7 +3,7 @@
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { VmarError } from '../base/errors.js';
+import { systemErrorCode, VmarError } from '../base/errors.js';
 import { isNbdUri } from '../nbd/client/nbd-uri.js';
 import {
   type BackupJobConfig,
@@ -33,7 +33,8 @@ export async function hostProblems(context: Context, config: NightlyConfig): Pro
     const place = `datastores.${datastore.name}`;
     const open = (path: string) => openDatastore(path, { cacheDir: context.cacheDirectory });
     const message = await problemOf(async () => (await openJobStore(datastore, open)).close());
-    if (message !== undefined) problems.push({ place, message });
+    const problem = message ?? writeProblem(datastore.path);
+    if (problem !== undefined) problems.push({ place, message: problem });
   }
   problems.push(...logProblems(config));
   for (const guest of config.guests.values()) problems.push(...guestProblems(guest));
@@ -88,6 +89,17 @@ function programProblems({ hooks, notify }: JobConfig): readonly string[] {
   const programs = commands.flatMap((command) => (command?.kind === 'words' ? command.words.slice(0, 1) : []));
   if (notify.mail !== undefined) programs.push(notify.mail.sendmail);
   return programs.filter((path) => path.startsWith('/') && !isExecutable(path)).map((path) => `${path} cannot be run`);
+}
+
+/** Every run writes at least its report. */
+function writeProblem(path: string): string | undefined {
+  try {
+    accessSync(path, constants.W_OK);
+    return undefined;
+  } catch (error) {
+    const code = systemErrorCode(error);
+    return `${path}: it cannot be written to: ${code === 'EROFS' ? 'the file system is read-only' : code}`;
+  }
 }
 
 function isExecutable(path: string): boolean {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What looks well and is not: a job that its first hook kept from running.
+// What looks well and is not: a job that its first hook kept from running, a datastore that cannot be written.
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { mountSmallDisk } from '../crash/small-disk.js';
 import { Nights } from './nights.js';
 
 it('a report says that a job failed which its first hook kept from running', async () => {
@@ -27,4 +28,25 @@ it('a report says that a job failed which its first hook kept from running', asy
   });
   expect(await look()).toMatchObject({ ok: false });
   expect(readFileSync(html, 'utf8')).toContain('A job failed');
+});
+
+it('job check says of a datastore that it cannot be written to', async () => {
+  const night = new Nights();
+  const mount = night.bench.path('small');
+  if (!mountSmallDisk('tmpfs', mount, 16)) return;
+  await night.bench.json(['init', `${mount}/away`]);
+  await night.init();
+  night.configure(
+    `100: {disks: {a: ${night.image('a')}}}`,
+    'nightly: {guests: all, datastore: main}',
+    '',
+    `away: ${mount}/away`,
+  );
+  expect(await night.bench.json(night.words('check'))).toMatchObject({ ok: true });
+  expect(spawnSync('mount', ['-o', 'remount,ro', mount]).status).toBe(0);
+  const checked = await night.bench.run(['--json', ...night.words('check')]);
+  expect(checked.status).toBe(1);
+  expect(checked.json().host).toEqual([
+    { place: 'datastores.away', message: `${mount}/away: it cannot be written to: the file system is read-only` },
+  ]);
 });
