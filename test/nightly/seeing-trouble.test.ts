@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What looks well and is not: a job that its first hook kept from running, a datastore that cannot be written.
+// What looks well and is not: a job that its first hook kept from running, a datastore that cannot be written. And figures
+// that are called the same from wherever they are taken.
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { expect, it } from 'vitest';
 import { mountSmallDisk } from '../crash/small-disk.js';
 import { Nights } from './nights.js';
@@ -49,4 +51,18 @@ it('job check says of a datastore that it cannot be written to', async () => {
   expect(checked.json().host).toEqual([
     { place: 'datastores.away', message: `${mount}/away: it cannot be written to: the file system is read-only` },
   ]);
+});
+
+it('metrics name the datastore by its absolute path, however it was given', async () => {
+  const night = new Nights();
+  await night.init();
+  const { store } = night.bench;
+  for (const command of ['stats', 'status']) {
+    const file = night.bench.path(`${command}.prom`);
+    // The working directory is the one that it lies in.
+    const words = ['--datastore', basename(store), command, '--metrics', file];
+    expect((await night.bench.run(words)).status).toBe(0);
+    const labels = [...readFileSync(file, 'utf8').matchAll(/datastore="([^"]*)"/g)].map(([, name]) => name);
+    expect(new Set(labels)).toEqual(new Set([store]));
+  }
 });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // vmar stats
 
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { byPeriod, PERIODS, type PeriodLength } from '../../archive/stats/periods.js';
 import { collectStats, type StoreStats } from '../../archive/stats/stats.js';
 import { EXIT, type ExitStatus, UsageError } from '../../base/errors.js';
@@ -27,7 +27,7 @@ export async function run(context: Context, names: readonly string[], flags: Sta
     const all = await collect(context, store);
     if (flags.metrics !== undefined) {
       const { writeStatsMetrics } = await import('../metrics/stats-metrics.js');
-      await writeStatsMetrics(flags.metrics, store.root, all);
+      await writeStatsMetrics(flags.metrics, resolve(store.root), all);
     }
     const stats = { ...all, guests: all.guests.filter(({ guest }) => chosen.has(formatGuest(guest))) };
     const periods = byPeriod(stats.backups, length);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // vmar status
 
+import { resolve } from 'node:path';
 import { EXIT, type ExitStatus } from '../../base/errors.js';
 import { isWell } from '../../nightly/guest-health.js';
 import type { Context } from '../context.js';
@@ -23,7 +24,7 @@ export async function run(context: Context, names: readonly string[], flags: Sta
     const { guests } = await readHealth(store, { names, config, ...limit, nowMillis });
     if (flags.metrics !== undefined) {
       const { writeStatusMetrics } = await import('../metrics/status-metrics.js');
-      await writeStatusMetrics(flags.metrics, store.root, guests);
+      await writeStatusMetrics(flags.metrics, resolve(store.root), guests);
     }
     const facts = { ...limit, hasConfig: config !== undefined, nowMillis };
     context.output.result(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Gathers what the report tells, as one reader of the datastore.
 
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { changesOfGuest, type DiskChanges } from '../../archive/stats/changes.js';
 import { OpenMaps } from '../../archive/stats/open-maps.js';
 import { byPeriod, type PeriodLength } from '../../archive/stats/periods.js';
@@ -63,7 +63,7 @@ export async function gatherReport(store: Datastore, wish: ReportWish): Promise<
       }),
       ...{ reports: runs, damaged, nowMillis, graceMillis: GRACE_MILLIS, days: wish.days },
     });
-    const facts = { datastore: store.root, madeMillis: nowMillis, program: WRITER_NAME };
+    const facts = { datastore: resolve(store.root), madeMillis: nowMillis, program: WRITER_NAME };
     const all = [...damageOf(store, stats, guests), ...damage];
     return {
       ...facts,
