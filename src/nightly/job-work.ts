@@ -54,15 +54,20 @@ export async function doWork(job: JobConfig, done: WorkDone, options: WorkOption
       const to = datastoreNamed(job.to, host.config);
       await (await openJobStore(to, host.openStore)).close();
       const isAll = job.guests === undefined || job.guests.includes('*');
-      const guests = isAll ? [] : (await chosenGuests(store, job.guests)).map(formatGuest);
+      const { guests, missing } = isAll ? { guests: [], missing: [] } : await chosenGuests(store, job.guests);
       const minFreeBytes = Math.max(job.minFreeBytes, to.minFreeBytes);
-      const words = copyWords({ ...job, minFreeBytes }, to.path, guests);
+      const words = copyWords({ ...job, minFreeBytes }, to.path, guests.map(formatGuest));
       done.steps.push(await runStep(steps, 'copy', () => childStep(steps, 'copy', path, words)));
+      for (const error of missing) throw error;
       return;
     }
     case 'drill': {
-      const guests = (await chosenGuests(store, job.guests ?? ['*'])).map(shortName);
-      const works = guests.map((guest) => ({ guest, words: drillWords(job, guest) }));
+      const { guests, missing } = await chosenGuests(store, job.guests ?? ['*']);
+      const works: GuestWork[] = [
+        ...missing.map((error) => ({ guest: error.object ?? '', words: [], refusal: endingOf(error) })),
+        ...guests.map(shortName).map((guest) => ({ guest, words: drillWords(job, guest) })),
+      ];
+      if (works.length === 0) throw new NotFoundError('no-such-guest', 'there is no backup to try', { object: path });
       await runGuests(job, works, 1, done, options);
       return;
     }
@@ -123,29 +128,38 @@ async function attempt(action: () => Promise<void>): Promise<Ending | undefined>
 
 async function prune(job: PruneJobConfig, done: WorkDone, options: WorkOptions, steps: StepsOptions): Promise<void> {
   const { store, host } = options;
-  const guests = await chosenGuests(store, job.guests ?? ['*']);
+  const { guests, missing } = await chosenGuests(store, job.guests ?? ['*']);
   done.steps.push(await runStep(steps, 'prune', () => pruneStep(steps, store, guests, job.retention)));
   if (job.gc !== undefined) await collect(job.gc, done, datastoreOf(job, host.config).path, steps);
+  for (const error of missing) throw error;
 }
 
 async function collect(gc: GcOptions, done: WorkDone, path: string, steps: StepsOptions): Promise<void> {
   done.steps.push(await runStep(steps, 'gc', () => childStep(steps, 'gc', path, gcWords(gc))));
 }
 
-/** Guests that have backups in the datastore. */
-async function chosenGuests({ root }: Datastore, patterns: readonly string[]): Promise<GuestRef[]> {
+interface ChosenGuests {
+  readonly guests: readonly GuestRef[];
+  /** For each name or pattern that fits none: the others are not to suffer from it. */
+  readonly missing: readonly NotFoundError[];
+}
+
+/** Guests that have backups in the datastore. @throws NotFoundError if none of those that are named has */
+async function chosenGuests({ root }: Datastore, patterns: readonly string[]): Promise<ChosenGuests> {
   const { backups } = await listManifestNames(root);
   const all = new Map<string, GuestRef>();
   for (const { namespace, guestType, guestId } of backups) {
     all.set(shortName({ namespace, guestType, guestId }), { namespace, guestType, guestId });
   }
-  const wrong = patterns.find(
-    (pattern) => pattern !== '*' && ![...all.keys()].some((name) => choosesGuest(pattern, name)),
-  );
-  if (wrong !== undefined) {
-    throw new NotFoundError('no-such-guest', 'no backup of such a guest', { object: wrong });
-  }
-  return [...all].filter(([name]) => patterns.some((pattern) => choosesGuest(pattern, name))).map(([, guest]) => guest);
+  const missing = patterns
+    .filter((pattern) => pattern !== '*' && ![...all.keys()].some((name) => choosesGuest(pattern, name)))
+    .map((pattern) => new NotFoundError('no-such-guest', 'no backup of such a guest', { object: pattern }));
+  const guests = [...all]
+    .filter(([name]) => patterns.some((pattern) => choosesGuest(pattern, name)))
+    .map(([, guest]) => guest);
+  const [first] = missing;
+  if (guests.length === 0 && first !== undefined) throw first;
+  return { guests, missing };
 }
 
 /** As the configuration has it: `100`, or with a namespace `ns/vm/100`. */

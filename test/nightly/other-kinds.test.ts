@@ -14,7 +14,7 @@ if (!hasTools) console.warn('SKIPPED: drills of jobs need mke2fs and e2fsck (Deb
 describe.runIf(hasTools)('a job', () => {
   beforeAll(async () => {
     await nights.init();
-    await nights.bench.json(['init', 'away']);
+    for (const name of ['away', 'other']) await nights.bench.json(['init', name]);
     const ext4 = nights.bench.path('100.raw');
     writeFileSync(ext4, '');
     truncateSync(ext4, 8 << 20);
@@ -34,9 +34,14 @@ describe.runIf(hasTools)('a job', () => {
         'collect: {kind: gc, datastore: main}',
         'good: {kind: drill, datastore: main, guests: [100], fsck: true}',
         'bad: {kind: drill, datastore: main, guests: [101], fsck: true}',
+        'none: {kind: drill, datastore: other, fsck: true}',
+        'tries: {kind: drill, datastore: main, guests: [nobody, 100], fsck: true}',
+        'brings: {kind: copy, from: main, to: other, guests: [nobody, 100]}',
+        'tidies: {kind: prune, datastore: main, guests: ["no*", 100], retention: {last: 1}, gc: true}',
+        'lost: {kind: prune, datastore: main, guests: [nobody], retention: {last: 1}, gc: true}',
       ].join('\n'),
       '',
-      `away: ${nights.bench.path('away')}`,
+      `away: ${nights.bench.path('away')}\nother: ${nights.bench.path('other')}`,
     );
   });
 
@@ -61,5 +66,30 @@ describe.runIf(hasTools)('a job', () => {
     const { status, report } = await nights.run('bad');
     expect(status).toBe(1);
     expect(report).toMatchObject({ kind: 'drill', outcome: 'failed', guests: [{ guest: '101', outcome: 'failed' }] });
+  });
+
+  it('of kind drill fails where there is nothing to try', async () => {
+    const { status, report } = await nights.run('none');
+    expect([status, report.error.code]).toEqual([1, 'no-such-guest']);
+  });
+
+  it('does for the other guests what it is there for, where one has no backup, and fails', async () => {
+    const drilled = (await nights.run('tries')).report;
+    expect(drilled.guests).toMatchObject([
+      { guest: 'nobody', outcome: 'failed', error: { code: 'no-such-guest' } },
+      { guest: '100', outcome: 'ok' },
+    ]);
+    const missing = { outcome: 'failed', error: { code: 'no-such-guest', message: expect.stringContaining('no') } };
+    const copied = await nights.run('brings');
+    expect(copied.status).toBe(1);
+    expect(copied.report).toMatchObject({ ...missing, steps: [{ step: 'copy', outcome: 'ok' }] });
+    const { backups } = await nights.bench.json(['list'], { env: { VMAR_DATASTORE: nights.bench.path('other') } });
+    expect(backups).toHaveLength(1);
+    const steps = [
+      { step: 'prune', outcome: 'ok' },
+      { step: 'gc', outcome: 'ok' },
+    ];
+    expect((await nights.run('tidies')).report).toMatchObject({ ...missing, steps });
+    expect((await nights.run('lost')).report).toMatchObject({ ...missing, steps: [] });
   });
 });
