@@ -173,8 +173,10 @@ export async function makeDemo(options: DemoOptions): Promise<Demo> {
   const { directory, nights, nowMillis, isTroubled } = options;
   const [root, cacheDir] = [join(directory, 'store'), join(directory, 'cache')];
   const today = new Date(nowMillis);
+  // Today has had its night already, whatever the time of day: no backup is of the future.
+  const hour = today.getHours() > 2 ? 2 : 0;
   const nightMillis = (night: number): number =>
-    new Date(today.getFullYear(), today.getMonth(), today.getDate() - (nights - 1 - night), 2).getTime();
+    new Date(today.getFullYear(), today.getMonth(), today.getDate() - (nights - 1 - night), hour).getTime();
   const settings = { clusterSizeBytes: CLUSTER, hash: 'blake3', mapFanout: 128, createdBy: 'demo' } as const;
   await initDatastore(root, { ...settings, timeSeconds: Math.floor(nightMillis(0) / 1000) });
   const store = await openDatastore(root, { cacheDir });
@@ -189,7 +191,7 @@ export async function makeDemo(options: DemoOptions): Promise<Demo> {
       const startedMillis = nightMillis(night);
       const done: JobGuest[] = [];
       for (const [index, guest] of guests.entries()) {
-        const millis = startedMillis + index * 240_000 + random.integer(0, 60) * 1000;
+        const millis = Math.min(startedMillis + index * 240_000 + random.integer(0, 60) * 1000, nowMillis);
         const trouble = isTroubled ? troubleOf(guest, nights - 1 - night) : undefined;
         done.push(
           trouble === undefined
@@ -206,7 +208,8 @@ export async function makeDemo(options: DemoOptions): Promise<Demo> {
     await store.close();
   }
   const configFile = join(directory, 'vmar.yaml');
-  writeFileSync(configFile, configText(root, guests));
+  const time = `0${hour}:00`;
+  writeFileSync(configFile, configText(root, guests, time));
   return { root, cacheDir, configFile, guests: guests.map(({ id }) => `vm/${id}`) };
 }
 
@@ -262,14 +265,14 @@ async function damageOne(root: string, nightMillis: number): Promise<void> {
   writeFileSync(manifestPath(root, one.ref), bytes);
 }
 
-function configText(root: string, guests: readonly DemoGuest[]): string {
+function configText(root: string, guests: readonly DemoGuest[], time: string): string {
   const disksOf = ({ disks }: DemoGuest): string => [...disks.keys()].map((name) => `${name}: /dev/null`).join(', ');
   return [
     `datastores: {main: ${JSON.stringify(root)}}`,
     'guests:',
     ...guests.map((guest) => `  "${guest.id}": {disks: {${disksOf(guest)}}}`),
     'jobs:',
-    '  nightly: {guests: all, datastore: main, schedule: "02:00", retention: {daily: 14, weekly: 8}}',
+    `  nightly: {guests: all, datastore: main, schedule: "${time}", retention: {daily: 14, weekly: 8}}`,
     '',
   ].join('\n');
 }
