@@ -11,6 +11,7 @@ import { type NbdDevice, openNbdDevice } from '#vmar/src/nbd/client/nbd-client.j
 import type { ArgumentsOf, CommandName } from '#vmar/src/qmp/commands.js';
 import type { Monitor } from '#vmar/src/qmp/monitor.js';
 import { openMonitor } from '#vmar/src/qmp/open-monitor.js';
+import { isListening } from '../qmp/listening.js';
 
 export interface NightOptions {
   readonly bitmap?: { readonly name: string; readonly mode: 'new' | 'reuse' };
@@ -51,7 +52,7 @@ export class FleecedGuest {
       ],
       { stdio: ['ignore', 'ignore', 'inherit'] },
     );
-    while (!existsSync(qmp!) || !existsSync(socket!)) await delay(5);
+    while (!isListening(qmp!) || !isListening(socket!)) await delay(5);
     const monitor = await openMonitor({ kind: 'socket', path: qmp! });
     const uri = `nbd+unix:///guest?socket=${encodeURIComponent(socket!)}`;
     return new FleecedGuest(directory, child, monitor, await openNbdDevice(uri, { readOnly: false }));

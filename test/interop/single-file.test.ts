@@ -62,7 +62,7 @@ async function withFuse<Result>(uri: string, name: string, action: (file: string
   const ended = new Promise((resolve) => fuse.once('exit', resolve));
   try {
     for (let turns = 0; !existsSync(file); turns++) {
-      if (turns > 200 || fuse.exitCode !== null) return undefined;
+      if (turns > 5000 || fuse.exitCode !== null) return undefined;
       await delay(20);
     }
     return await action(file);

@@ -100,7 +100,7 @@ export async function startMachine(directory: string, words: readonly string[]):
     }),
   );
   for (let turn = 0; !existsSync(own); turn++) {
-    if (child.exitCode !== null || turn > 1000) throw new Error(`qemu-system did not start: ${said}`);
+    if (child.exitCode !== null || turn > 10_000) throw new Error(`qemu-system did not start: ${said}`);
     await delay(10);
   }
   const monitor = new RawMonitor(own);

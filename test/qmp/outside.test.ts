@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Bench } from '../cli/bench.js';
+import { isListening } from './listening.js';
 import { haveMachine, type Machine, startMachine } from './machine.js';
 
 const FIRMWARE = '/usr/share/seabios/bios-256k.bin';
@@ -39,7 +40,7 @@ describe.skipIf(!have)('what a guest keeps outside of its disks', () => {
       `type=unixio,path=${control}`,
     ];
     swtpm = spawn('swtpm', words, { stdio: 'ignore' });
-    for (let turn = 0; !existsSync(control) && turn < 500; turn++) await delay(10);
+    while (!isListening(control) && swtpm.exitCode === null) await delay(10);
     machine = await startMachine(bench.directory, [
       ...['-drive', `if=pflash,format=raw,readonly=on,file=${FIRMWARE}`],
       ...['-drive', `if=pflash,format=raw,file=${bench.path('vars.fd')}`],

@@ -7,6 +7,7 @@ import { accessSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
+import { isListening } from './listening.js';
 
 export interface DaemonDisk {
   readonly name: string;
@@ -61,12 +62,18 @@ export async function startStorageDaemon(directory: string, disks: readonly Daem
     said += bytes.toString();
   });
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  for (let turn = 0; !existsSync(qmp); turn++) {
-    if (child.exitCode !== null || turn > 500) throw new Error(`qemu-storage-daemon did not start: ${said}`);
-    await delay(10);
+  try {
+    while (!isListening(qmp)) {
+      if (child.exitCode !== null) throw new Error(`qemu-storage-daemon did not start: ${said}`);
+      await delay(10);
+    }
+    // The socket is there, and greets, before the disks are; commands are answered when all is.
+    await (await QmpClient.open(qmp)).close();
+  } catch (error) {
+    // Left alone it would keep the images of those that start after it.
+    child.kill('SIGKILL');
+    throw error;
   }
-  // The socket is there, and greets, before the disks are; commands are answered when all is.
-  await (await QmpClient.open(qmp)).close();
   const end = async (signal: NodeJS.Signals) => {
     child.kill(signal);
     // A daemon that hangs is found by the test; it must not hang, too.

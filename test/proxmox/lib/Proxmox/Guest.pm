@@ -30,11 +30,12 @@ sub start {
         );
         die "qemu-storage-daemon: $!";
     }
-    for (1 .. 500) {
-        last if -S "$directory/qmp.sock" && -S "$directory/nbd.sock";
+    # A socket is there a moment before anybody listens to it.
+    for (1 .. 3000) {
+        last if -S "$directory/nbd.sock" && ($self->{qmp} = IO::Socket::UNIX->new(Peer => "$directory/qmp.sock"));
         select(undef, undef, undef, 0.02);
     }
-    $self->{qmp} = IO::Socket::UNIX->new(Peer => "$directory/qmp.sock") or die "no monitor: $!";
+    $self->{qmp} or die "no monitor: $!";
     readline $self->{qmp};
     $self->qmp('qmp_capabilities');
     return $self;
