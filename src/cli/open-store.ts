@@ -3,7 +3,7 @@
 
 import { UsageError } from '../base/errors.js';
 import { type Datastore, openDatastore } from '../store/datastore.js';
-import { RealFs } from '../store/real-fs.js';
+import { fsOfDatastore } from '../store/real-fs.js';
 import { checkRoom, RoomyFs } from '../store/roomy-fs.js';
 import type { Context } from './context.js';
 
@@ -31,7 +31,8 @@ export async function openStoreAt(
 ): Promise<Datastore> {
   const plain = { cacheDir: cacheDirectory, log };
   if (minFreeBytes === 0) return await openDatastore(directory, plain);
-  const store = await openDatastore(directory, { ...plain, fs: new RoomyFs(new RealFs(), directory, minFreeBytes) });
+  const fs = new RoomyFs(fsOfDatastore(directory), directory, minFreeBytes);
+  const store = await openDatastore(directory, { ...plain, fs });
   checkRoom(directory, minFreeBytes);
   return store;
 }

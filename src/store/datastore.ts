@@ -14,7 +14,7 @@ import { readDamage } from './damage-list.js';
 import type { StoreFs } from './fs.js';
 import { condemnedPacks } from './gc/pack-state.js';
 import { type PackId, packPath, superblockPath } from './layout.js';
-import { RealFs } from './real-fs.js';
+import { fsOfDatastore } from './real-fs.js';
 import { Session, type SessionKind } from './session.js';
 import { readSmallFile } from './small-file.js';
 import { listPacks, readPackTable } from './stored-packs.js';
@@ -50,7 +50,7 @@ export class Datastore {
     this.root = root;
     this.superblock = superblock;
     this.cacheDir = options.cacheDir;
-    this.fs = options.fs ?? new RealFs();
+    this.fs = options.fs ?? fsOfDatastore(root);
     this.log = options.log ?? SILENT;
   }
 

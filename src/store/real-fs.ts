@@ -5,17 +5,27 @@ import { constants, type Stats } from 'node:fs';
 import * as nodeFs from 'node:fs/promises';
 import { BufferedFile } from './buffered-file.js';
 import { DirectFile } from './direct-file.js';
+import { type FileOwner, giveAway, giveDirectoryAway, otherOwner } from './file-owner.js';
 import { type CreateOptions, type StoreFile, type StoreFs, storeFailure, systemCode } from './fs.js';
+import { superblockPath } from './layout.js';
 
 const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 
 export class RealFs implements StoreFs {
+  readonly #owner: FileOwner | undefined;
+
+  /** With an owner, what it makes is that one's. */
+  constructor(owner?: FileOwner) {
+    this.#owner = owner;
+  }
+
   async createFile(path: string, options: CreateOptions = {}): Promise<StoreFile> {
     return attempt('create the file', path, async () => {
       const handle = await nodeFs.open(path, 'wx', FILE_MODE);
       try {
         await correctMode(FILE_MODE, handle.stat(), () => handle.chmod(FILE_MODE));
+        if (this.#owner !== undefined) await giveAway(handle, this.#owner);
         const direct = options.direct === true ? await openDirect(path) : undefined;
         return direct === undefined ? new BufferedFile(path, handle) : new DirectFile(path, handle, direct);
       } catch (error) {
@@ -30,6 +40,7 @@ export class RealFs implements StoreFs {
     return attempt('create the directory', path, async () => {
       await nodeFs.mkdir(path, DIRECTORY_MODE);
       await correctMode(DIRECTORY_MODE, nodeFs.stat(path), () => nodeFs.chmod(path, DIRECTORY_MODE));
+      if (this.#owner !== undefined) await giveDirectoryAway(path, this.#owner);
     });
   }
 
@@ -59,6 +70,11 @@ export class RealFs implements StoreFs {
       }
     });
   }
+}
+
+/** That of a datastore: what root makes in one of another's is that one's. */
+export function fsOfDatastore(root: string): RealFs {
+  return new RealFs(otherOwner(superblockPath(root)));
 }
 
 async function attempt<T>(doing: string, path: string, action: () => Promise<T>): Promise<T> {
