@@ -128,6 +128,34 @@ describe('verify in portions', () => {
     const { damage } = await verify(world, { budgetMillis: 0 });
     expect(damage.map(({ backups }) => backups.size > 0)).toEqual([true]);
   });
+
+  it('ends with its budget when many backups may need what is damaged, and the next ones ask the rest', async () => {
+    const nights = 8;
+    const world = await worldOf(nights);
+    damageFrame(world);
+    const { damage } = await verify(world, undefined, false);
+    const [{ backups: touched }] = damage as [(typeof damage)[0]];
+    const left: number[] = [];
+    let named = new Set<string>();
+    // Whom a run asks next is left to chance.
+    for (let run = 0; run < 500 && named.size < touched.size; run++) {
+      const { schedule } = await verify(world, { budgetMillis: 0, olderThanMillis: 0 });
+      left.push(schedule!.namesLeft);
+      expect(schedule!.isBudgetReached).toBe(true);
+      const known = await readDamage(world.root, SILENT);
+      const now = new Set(known.backups);
+      for (const name of named) expect(now).toContain(name);
+      named = now;
+    }
+    expect(Math.max(...left)).toBeGreaterThan(0);
+    expect([...named].sort()).toEqual([...touched].sort());
+    // With all the time there is, only those are named that it touches.
+    expect((await verify(world, { olderThanMillis: 0 })).schedule).toMatchObject({
+      namesLeft: 0,
+      isBudgetReached: false,
+    });
+    expect([...(await readDamage(world.root, SILENT)).backups].sort()).toEqual([...touched].sort());
+  });
 });
 
 describe('the verify history', () => {

@@ -62,24 +62,30 @@ export class BackupsVerifier {
   }
 
   /**
-   * What was found may concern backups that were not followed, and they are named too. Those that rest on a damaged pack by
-   * their lists, which are to be supersets, in any case; the others until `isOver`.
+   * What was found may concern backups that were not followed, and they are named too, until `isOver`: first those that rest
+   * on a damaged pack by their lists, which are to be supersets; of these those come last that `isNamed` already, and the others
+   * in any order, so that runs that are cut off get to all of them.
+   * @returns how many that rest on a damaged pack were not asked
    */
   async nameOthers(
     all: readonly StoredManifest[],
     followed: readonly StoredManifest[],
     isOver: () => boolean = () => false,
-  ): Promise<void> {
+    isNamed: (backup: string) => boolean = () => false,
+  ): Promise<number> {
     const maps = this.#mapVerifier(async () => {}, 'name');
     const seen = new Set(followed);
     const others = all.filter((entry) => !seen.has(entry));
     const concerned = this.#concerned(others);
-    await this.#walk([...concerned], maps, () => false);
+    const rank = new Map([...concerned].map((entry) => [entry, rankOf(isNamed(formatBackupId(entry.ref)))]));
+    const ordered = [...concerned].sort((a, b) => rank.get(a)! - rank.get(b)!);
+    const asked = await this.#walk(ordered, maps, isOver);
     await this.#walk(
       others.filter((entry) => !concerned.has(entry)),
       maps,
       isOver,
     );
+    return concerned.size - asked.length;
   }
 
   #concerned(entries: readonly StoredManifest[]): Set<StoredManifest> {
@@ -132,4 +138,8 @@ export class BackupsVerifier {
       refuse(record, error);
     }
   }
+}
+
+function rankOf(isNamed: boolean): number {
+  return Math.random() + (isNamed ? 1 : 0);
 }

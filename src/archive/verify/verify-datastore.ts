@@ -38,6 +38,7 @@ import {
   claimPack,
   dueBackups,
   duePacks,
+  FINDING_SHARE,
   PACKS_SHARE,
   type ScheduleReport,
   type VerifySchedule,
@@ -191,7 +192,7 @@ class DatastoreVerifier {
       const ensureChecked: EnsureChecked = async ({ header }) => await this.#verifyPack(toHex(header.containerId));
       await this.#backups.follow(wanted.entries, ensureChecked);
       if (this.#damage.records.length > 0) await this.#backups.nameOthers(list.entries, wanted.entries);
-      await this.#memory.finish({ isAll: this.#options.backups === undefined });
+      await this.#memory.finish({ isAll: this.#options.backups === undefined, isNamed: true });
       return this.#report();
     } catch (error) {
       await this.#memory.save();
@@ -214,23 +215,35 @@ class DatastoreVerifier {
     for (const entry of wanted.entries) await this.#backups.verifySidecar(entry);
     this.#options.onStart?.(this.#sizeOf(due));
     await this.#verifyDue(due, () => budget.isReached(backups.length > 0 ? PACKS_SHARE : 1));
-    const isOver = (): boolean => budget.isReached();
-    const followed = await this.#backups.follow(backups, async () => {}, isOver);
-    await this.#verifyDue(due, isOver);
+    const isDamaged = (): boolean => !known.isEmpty || this.#damage.records.length > 0;
+    const isFound = (): boolean => budget.isReached(isDamaged() ? FINDING_SHARE : 1);
+    const followed = await this.#backups.follow(backups, async () => {}, isFound);
+    await this.#verifyDue(due, isFound);
     this.#recallDamage();
-    if (this.#damage.records.length > 0) await this.#backups.nameOthers(list.entries, followed, isOver);
-    await this.#memory.finish({ isAll: followed.length === list.entries.length });
+    const namesLeft = await this.#nameOthers(list.entries, followed, () => budget.isReached());
+    await this.#memory.finish({ isAll: followed.length === list.entries.length, isNamed: namesLeft === 0 });
     const left = due.filter((packId) => !this.#verified.has(packId));
     const times = left.map((packId) => history.packReadMillis(packId));
     return {
       ...this.#report(),
       schedule: {
         ...{ packsRead: due.length - left.length, packsLeft: left.length, bytesLeft: this.#sizeOf(left) },
-        backupsLeft: backups.length - followed.length,
-        isBudgetReached: left.length > 0 || followed.length < backups.length,
+        ...{ backupsLeft: backups.length - followed.length, namesLeft },
+        isBudgetReached: left.length > 0 || followed.length < backups.length || namesLeft > 0,
         oldestMillis: times.includes(undefined) ? undefined : times.reduce((a, b) => Math.min(a!, b!), times[0]),
       },
     };
+  }
+
+  /** How many were not asked whether the damage touches them. */
+  async #nameOthers(
+    all: readonly StoredManifest[],
+    followed: readonly StoredManifest[],
+    isOver: () => boolean,
+  ): Promise<number> {
+    if (this.#damage.records.length === 0) return 0;
+    const { known } = this.#memory;
+    return await this.#backups.nameOthers(all, followed, isOver, (backup) => known.isDamaged(backup));
   }
 
   /** Passes over packs that another verifier reads just now, or has read meanwhile. */

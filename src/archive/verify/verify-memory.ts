@@ -37,6 +37,8 @@ export interface MemoryScope {
 export interface FollowedScope {
   /** Those of every backup, so that what is missing is all known. */
   readonly isAll: boolean;
+  /** All were asked that may need what is damaged. Otherwise those stay named that were named before. */
+  readonly isNamed: boolean;
 }
 
 export class VerifyMemory {
@@ -153,7 +155,7 @@ export class VerifyMemory {
   }
 
   /** At the end, when it is known whom the damage touches: the damage list as it is to be, and the history. */
-  async finish({ isAll }: FollowedScope): Promise<void> {
+  async finish({ isAll, isNamed }: FollowedScope): Promise<void> {
     while (this.#saving !== undefined) await this.#saving;
     const now = Date.now();
     const found = this.#entries.packs();
@@ -168,7 +170,7 @@ export class VerifyMemory {
         if (this.#isOthers(before)) continue;
         const entry = this.#entries.of(packId, now, false);
         if (entry === undefined) packs.delete(packId);
-        else if (this.#read.has(packId)) packs.set(packId, { ...entry, sinceMillis: before?.sinceMillis ?? now });
+        else if (this.#read.has(packId)) packs.set(packId, afresh(entry, before, isNamed));
         else packs.set(packId, joinEntries(packs.get(packId), entry));
       }
       return packs.values();
@@ -190,4 +192,11 @@ export class VerifyMemory {
 
 function stampOf(root: string): number {
   return statSync(historyPath(root), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}
+
+/** All of the pack was read again; whom it touches may not be known in full. */
+function afresh(entry: DamagedPack, before: DamagedPack | undefined, isNamed: boolean): DamagedPack {
+  const again = { ...entry, sinceMillis: before?.sinceMillis ?? entry.sinceMillis };
+  if (isNamed) return again;
+  return { ...again, touched: new Set([...(before?.touched ?? []), ...entry.touched]), isMet: true };
 }

@@ -24,6 +24,8 @@ export interface ScheduleReport {
   readonly bytesLeft: number;
   /** Backups whose maps are due to be followed. */
   readonly backupsLeft: number;
+  /** Backups that rest on packs with damage, and were not asked whether it touches them. */
+  readonly namesLeft: number;
   readonly isBudgetReached: boolean;
   /** When the pack that is left and was read longest ago was read; undefined where one never was, or none is left. */
   readonly oldestMillis: number | undefined;
@@ -31,6 +33,8 @@ export interface ScheduleReport {
 
 /** Packs are read for this part of the budget before maps are followed, if any are due. */
 export const PACKS_SHARE = 0.75;
+/** Where there is damage, the rest of the budget is for asking whom it touches. */
+export const FINDING_SHARE = 0.9;
 
 export class Budget {
   readonly #clock: Clock;

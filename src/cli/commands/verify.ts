@@ -147,19 +147,20 @@ function tell({ output }: Context, report: ScheduledReport, seconds: number): Ex
 }
 
 function scheduleDocument({ oldestMillis, isBudgetReached, ...schedule }: ScheduleReport) {
-  const { packsRead, packsLeft, bytesLeft, backupsLeft } = schedule;
+  const { packsRead, packsLeft, bytesLeft, backupsLeft, namesLeft } = schedule;
   return {
-    ...{ packsRead, packsLeft, bytesLeft, backupsLeft, budgetReached: isBudgetReached },
+    ...{ packsRead, packsLeft, bytesLeft, backupsLeft, namesLeft, budgetReached: isBudgetReached },
     ...(oldestMillis === undefined ? {} : { oldest: formatTime(Math.floor(oldestMillis / 1000)) }),
   };
 }
 
-function whatIsLeft({ packsLeft, bytesLeft, backupsLeft, oldestMillis }: ScheduleReport): string {
-  if (packsLeft + backupsLeft === 0) return 'nothing that is due remains';
+function whatIsLeft({ packsLeft, bytesLeft, backupsLeft, namesLeft, oldestMillis }: ScheduleReport): string {
+  if (packsLeft + backupsLeft + namesLeft === 0) return 'nothing that is due remains';
   const packs = packsLeft === 0 ? [] : [`${counted(packsLeft, 'pack')} (${humanSize(bytesLeft)})`];
   const maps = backupsLeft === 0 ? [] : [`the maps of ${counted(backupsLeft, 'backup')}`];
+  const names = namesLeft === 0 ? [] : [`whether the damage touches ${counted(namesLeft, 'more backup')}`];
   const since = oldestMillis === undefined ? 'some never read' : `read last ${humanTime(oldestMillis / 1000)} or later`;
-  const remains = [...packs, ...maps].join(' and ');
+  const remains = [...packs, ...maps, ...names].join(' and ');
   return `the budget is used up: ${remains} due for the next run${packsLeft > 0 ? `, ${since}` : ''}`;
 }
 
