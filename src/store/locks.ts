@@ -85,7 +85,7 @@ export async function tryLock(fs: StoreFs, path: string, mode: LockMode, doing =
 
 /** As tryLock, but a file that is not there is not made; undefined then too. */
 export async function tryLockExisting(path: string, mode: LockMode): Promise<Lock | undefined> {
-  const fd = openExisting(path);
+  const fd = mode === 'shared' ? openToLook(path) : openExisting(path);
   if (fd === undefined) return undefined;
   const lock = lockOpened(fd, path, mode);
   return lock === 'gone' ? undefined : lock;
@@ -126,13 +126,26 @@ function isAt(fd: number, path: string): boolean {
   return named !== undefined && named.ino === mine.ino && named.dev === mine.dev;
 }
 
-function openExisting(path: string): number | undefined {
+function openExisting(path: string, access = constants.O_RDWR): number | undefined {
   try {
     // Not through a link: what it leads to would be emptied, and one that leads nowhere be made for ever.
-    return openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    return openSync(path, access | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
     throw storeFailure(error, 'open the lock', path);
+  }
+}
+
+/** On a read-only mount, or for somebody who may only read. */
+export const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set(['EROFS', 'EACCES', 'EPERM']);
+
+/** As openExisting; also where nothing can be written, since a shared lock needs no more than reading. */
+function openToLook(path: string): number | undefined {
+  try {
+    return openExisting(path);
+  } catch (error) {
+    if (!NOT_WRITABLE.has(systemCode(error))) throw error;
+    return openExisting(path, constants.O_RDONLY);
   }
 }
 

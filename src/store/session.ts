@@ -13,7 +13,7 @@ import { makeDirectories, removeTree, unlessMissing } from './directory-tree.js'
 import { type StoreFs, storeFailure, systemCode } from './fs.js';
 import { parseSessionLock, sessionLockPath, sessionTmpPath } from './layout.js';
 import { formatHolder, isOfThisHost, type LockHolder, readHolder } from './lock-holder.js';
-import { type Lock, tryLock, tryLockExisting } from './locks.js';
+import { type Lock, NOT_WRITABLE, tryLock, tryLockExisting } from './locks.js';
 
 /** `read` needs to write nothing, and so works on a read-only datastore; the others do not. */
 export type SessionKind = 'backup' | 'read' | 'maintenance';
@@ -25,13 +25,10 @@ export interface SessionPlace {
   readonly log: Log;
 }
 
-/** Reading must work on a read-only datastore, on a full one, and where there are no locks. */
-const NO_LOCKS = ['ENOLCK', 'ENOTSUP', 'ENOSYS'];
-const CANNOT_WRITE: ReadonlySet<string | undefined> = new Set([
-  ...['EROFS', 'EACCES', 'EPERM', 'ENOSPC', 'EDQUOT'],
-  ...NO_LOCKS,
-]);
 const NO_ROOM: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT']);
+const NO_LOCKS = ['ENOLCK', 'ENOTSUP', 'ENOSYS'];
+/** Reading must work on a read-only datastore, on a full one, and where there are no locks. */
+export const CANNOT_WRITE: ReadonlySet<string | undefined> = new Set([...NOT_WRITABLE, ...NO_ROOM, ...NO_LOCKS]);
 
 export class Session {
   /** 32 hex digits, random. */
@@ -86,6 +83,11 @@ export class Session {
       object: this.#place.root,
       advice: 'Mount it writable and run it again.',
     });
+  }
+
+  /** Whether others see it. A read session may be one of which nobody knows. */
+  get isAnnounced(): boolean {
+    return this.#lock !== undefined;
   }
 
   get hasTmpDir(): boolean {

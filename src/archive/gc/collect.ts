@@ -8,11 +8,18 @@
 import { BusyError, InterruptedError } from '../../base/errors.js';
 import { readDamage } from '../../store/damage-list.js';
 import type { Datastore } from '../../store/datastore.js';
+import { systemCode } from '../../store/fs.js';
 import { Fossils, isNoRoom } from '../../store/gc/fossils.js';
 import { maintenanceLockPath, type PackId } from '../../store/layout.js';
 import { formatHolder, readHolder } from '../../store/lock-holder.js';
-import { tryLock } from '../../store/locks.js';
-import { describeSession, type LivingSession, oldestSessionMillis, type Session } from '../../store/session.js';
+import { type Lock, tryLock } from '../../store/locks.js';
+import {
+  CANNOT_WRITE,
+  describeSession,
+  type LivingSession,
+  oldestSessionMillis,
+  type Session,
+} from '../../store/session.js';
 import { Execution, type ExecutionOptions, type Tally } from './execution.js';
 import type { GcPack, UnreadablePack } from './gc-packs.js';
 import { isDead, type Plan, type PlannedPack, planCollection } from './plan.js';
@@ -36,6 +43,8 @@ export interface PlannedStep {
 }
 
 export interface GcReport {
+  /** False for a dry run in a datastore that cannot be written to: nobody knew of it, and others may have changed things. */
+  readonly isAnnounced: boolean;
   readonly backups: number;
   /** As they were found. */
   readonly packs: Tally;
@@ -67,7 +76,7 @@ const LONGEST_BACKUP_MILLIS = 3 * 24 * 3600 * 1000;
  */
 export async function collectGarbage(store: Datastore, options: GcOptions): Promise<GcReport> {
   store.checkWritable();
-  const lock = await tryLock(store.fs, maintenanceLockPath(store.root), 'exclusive', 'gc');
+  const lock = await lockMaintenance(store, options.isDryRun);
   if (lock === undefined) {
     const holder = readHolder(maintenanceLockPath(store.root));
     throw new BusyError('gc-busy', 'another vmar is collecting garbage or repairing', {
@@ -77,11 +86,23 @@ export async function collectGarbage(store: Datastore, options: GcOptions): Prom
     });
   }
   try {
-    return await collect(store, await beginSession(store), options);
+    const session = options.isDryRun ? await store.beginSession('read') : await beginSession(store);
+    const isAnnounced = lock !== 'none' && session.isAnnounced;
+    return { ...(await collect(store, session, options)), isAnnounced };
   } catch (error) {
     throw options.signal?.aborted === true ? new InterruptedError() : error;
   } finally {
-    await lock.release();
+    if (lock !== 'none') await lock.release();
+  }
+}
+
+/** Undefined: somebody has it; 'none': nothing can be written, which a dry run can do without. */
+async function lockMaintenance({ fs, root }: Datastore, isDryRun: boolean): Promise<Lock | undefined | 'none'> {
+  try {
+    return await tryLock(fs, maintenanceLockPath(root), 'exclusive', 'gc');
+  } catch (error) {
+    if (isDryRun && CANNOT_WRITE.has(systemCode(error))) return 'none';
+    throw error;
   }
 }
 
@@ -96,7 +117,7 @@ async function beginSession(store: Datastore): Promise<Session> {
 }
 
 /** Ends the session. */
-async function collect(store: Datastore, session: Session, options: GcOptions): Promise<GcReport> {
+async function collect(store: Datastore, session: Session, options: GcOptions): Promise<Omit<GcReport, 'isAnnounced'>> {
   const survey = new Survey(store, options, await readDamage(store.root, store.log));
   let execution: Execution | undefined;
   try {

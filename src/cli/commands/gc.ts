@@ -91,6 +91,7 @@ function document(report: GcReport, isDryRun: boolean) {
   const done = isDryRun ? {} : { deleted, rewritten, written, reprieved };
   return {
     dryRun: isDryRun,
+    ...(report.isAnnounced ? {} : { unlocked: true }),
     ...facts,
     plan,
     ...done,
@@ -100,14 +101,20 @@ function document(report: GcReport, isDryRun: boolean) {
   };
 }
 
-function planText({ plan, packs, backups }: GcReport): string {
+function planText({ plan, packs, backups, isAnnounced }: GcReport): string {
   const lines = (['fossil', 'dead', 'damaged', 'sparse', 'small'] as const).flatMap((fate) => {
     const steps = plan.filter((step) => step.fate === fate);
     return steps.length === 0 ? [] : [`${WORDS[fate]}: ${whatOf(steps)}`];
   });
   const head = `${counted(backups, 'backup')}, ${whatOf(packs)}`;
-  return lines.length === 0 ? `nothing to collect: ${head}` : [head, ...lines].join('\n');
+  const doubt = isAnnounced ? [] : [UNANNOUNCED];
+  return lines.length === 0
+    ? [`nothing to collect: ${head}`, ...doubt].join('\n')
+    : [head, ...lines, ...doubt].join('\n');
 }
+
+const UNANNOUNCED =
+  'the datastore cannot be written to, so no lock was taken: this is right if nothing else was at work in it meanwhile';
 
 const WORDS = {
   fossil: 'condemned before, to be deleted',

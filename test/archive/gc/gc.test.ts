@@ -2,7 +2,7 @@
 // What gc takes and what it leaves: whatever was backed up and not forgotten is whole afterwards, and what nobody needs
 // is gone.
 
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openDatastoreVault } from '#vmar/src/archive/datastore-vault.js';
@@ -12,9 +12,11 @@ import { verifyDatastore } from '#vmar/src/archive/verify/verify-datastore.js';
 import { parseBackupId } from '#vmar/src/store/backup-id.js';
 import { packPath } from '#vmar/src/store/layout.js';
 import { forgetManifest } from '#vmar/src/store/manifests.js';
+import { RealFs } from '#vmar/src/store/real-fs.js';
 import { seededRandom } from '../../base/random.js';
 import { memoryDirectory } from '../../crash/memory-directory.js';
 import { backUpNight, expectSound, type Night, nightOf, packFiles } from '../../crash/nights.js';
+import { FaultFs } from '../../store/fault-fs.js';
 import { CLUSTER, describe as describeBackup, dumpInto, type MemoryDisk, World } from '../world.js';
 
 const scratch = memoryDirectory();
@@ -32,6 +34,28 @@ async function gc(world: World, options: Partial<GcOptions> = {}): Promise<GcRep
     await store.close();
   }
 }
+
+describe('a dry run where nothing can be written', () => {
+  it('tells what it finds, and that nobody knew of it', async () => {
+    const world = await newWorld();
+    const nights = [0, 1, 2].map((night) => nightOf('100', night));
+    for (const night of nights) await backUpNight(world, night);
+    await forget(world, nights[0]!);
+    const before = await gc(world, { isDryRun: true });
+    expect(before.isAnnounced).toBe(true);
+    rmSync(join(world.root, 'locks', 'gc.lock'));
+    for (const code of ['EROFS', 'EACCES'] as const) {
+      const store = await world.open(new FaultFs(new RealFs(), { at: 1, code, lasting: true }));
+      const options = { mostUnused: 0.1, workers: 0 };
+      const { isAnnounced, plan, packs } = await collectGarbage(store, { ...options, isDryRun: true });
+      expect(isAnnounced).toBe(false);
+      expect({ plan, packs }).toEqual({ plan: before.plan, packs: before.packs });
+      await expect(collectGarbage(store, { ...options, isDryRun: false })).rejects.toMatchObject({ exitStatus: 1 });
+      await store.close();
+    }
+    expect(before.plan.length).toBeGreaterThan(0);
+  });
+});
 
 async function verify(world: World): Promise<VerifyReport> {
   const store = await world.open();
