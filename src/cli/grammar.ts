@@ -46,6 +46,7 @@ Environment:
 /** Without --live it is `vmar restore`. */
 export function defineVmaRestore(program: Command, action: Action): void {
   program.description('Restores a guest: its disks to files or block devices, with --live while it runs on them.');
+  program.usage('[options] <backup>');
   defineRestore(program)
     .option('--live', 'export the disks at once, writable, and restore them while the guest runs')
     .option('--socket <path>', 'with --live: the NBD socket that the guest connects to')

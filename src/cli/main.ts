@@ -45,7 +45,11 @@ class Run {
 
   async run(): Promise<ExitStatus> {
     this.#interrupts.listen();
-    const program = buildProgram(this.#program, (call) => this.#call(call));
+    const program = buildProgram(
+      this.#program,
+      (call) => this.#call(call),
+      (text) => this.#output.bytes(Buffer.from(text)),
+    );
     try {
       await program.parseAsync(normalise(this.#words), { from: 'user' });
     } catch (error) {
@@ -88,7 +92,7 @@ function isGiven(words: readonly string[], flag: string): boolean {
 
 /** "vmar job run", as far as the words have it. */
 function commandOf(command: Command, words: readonly string[]): string {
-  const inner = command.commands.find((known) => words.includes(known.name()));
+  const inner = command.commands.find((known) => known.name() !== 'help' && words.includes(known.name()));
   return inner === undefined ? command.name() : `${command.name()} ${commandOf(inner, words)}`;
 }
 

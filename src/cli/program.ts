@@ -37,14 +37,13 @@ export function normalise(words: readonly string[]): string[] {
 }
 
 /** Throws CommanderError instead of exiting, and prints nothing but help and version. */
-export function buildProgram(name: ProgramName, call: CallCommand): Command {
+export function buildProgram(name: ProgramName, call: CallCommand, print: (text: string) => void = () => {}): Command {
   const program = new Command(name)
     .exitOverride()
-    .configureOutput({ writeErr() {}, outputError() {} })
+    .configureOutput({ writeOut: print, writeErr() {}, outputError() {} })
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
     .version(`${name} ${packageVersion()}`, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
-    .helpCommand('help [command]', 'print the help of a command')
     .option('--datastore <dir>', 'the datastore; by default what VMAR_DATASTORE says')
     .option('--json', 'print one JSON document on standard output')
     .option('--quiet', 'print no progress and no notices')
@@ -65,8 +64,27 @@ export function buildProgram(name: ProgramName, call: CallCommand): Command {
   };
   if (name === 'vmar') defineCommands(program, action);
   else defineVmaRestore(program, action);
+  addHelpCommand(program, name !== 'vmar');
+  for (const group of program.commands) if (group.commands.length > 0) addHelpCommand(group, true);
   addExitHelp(program);
   return program;
+}
+
+function addHelpCommand(program: Command, hidden: boolean): void {
+  program
+    // That of the parser takes one word only.
+    .helpCommand(false)
+    .command('help', { hidden })
+    .description('print the help of a command')
+    .argument('[command...]')
+    .action((words: readonly string[]) => helped(program, words).outputHelp());
+}
+
+/** The command that the words name: `job run`. */
+function helped(command: Command, [word, ...others]: readonly string[]): Command {
+  if (word === undefined) return command;
+  const inner = command.commands.find((known) => known.name() === word);
+  return inner === undefined ? command.error(`error: unknown command '${word}'`) : helped(inner, others);
 }
 
 function addExitHelp(command: Command): void {

@@ -131,6 +131,33 @@ describe('options of all commands', () => {
   });
 });
 
+describe('help of a command of commands', () => {
+  it.each([
+    [['help', 'job', 'run'], 'Usage: vmar job run '],
+    [['job', 'help', 'run'], 'Usage: vmar job run '],
+    [['job', 'run', '--help'], 'Usage: vmar job run '],
+    [['help', 'job'], 'Usage: vmar job '],
+    [['help', 'backup'], 'Usage: vmar backup '],
+    [['help'], 'Usage: vmar [options] COMMAND'],
+  ])('%j prints it', async (words, usage) => {
+    const { status, text, stderr } = await bench.run(words);
+    expect([status, text.slice(0, usage.length), stderr]).toEqual([0, usage, '']);
+  });
+
+  it.each([[['help', 'nope']], [['help', 'job', 'nope']], [['job', 'help', 'nope']]])(
+    '%j is refused',
+    async (words) => {
+      expect(await bench.error(words)).toMatchObject({ exit: 2, message: "unknown command 'nope'" });
+    },
+  );
+
+  it('ends well where nobody reads it to its end', async () => {
+    const { child, finished } = bench.start(['--help']);
+    child.stdout?.destroy();
+    expect(await finished).toMatchObject({ status: 0, stderr: '' });
+  });
+});
+
 describe('standard output', () => {
   it('that takes nothing is a failure', async () => {
     const { status, stderr } = await bench.run(['list'], { stdout: openSync('/dev/full', 'w') });
