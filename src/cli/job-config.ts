@@ -21,8 +21,8 @@ export function configPath({ configFile }: Pick<Context, 'configFile'>, flags: C
 }
 
 /** @throws ConfigError for a wrong one, FailedError if it cannot be read */
-export function openConfig(context: Context, flags: ConfigFlags): NightlyConfig {
-  return readConfig(configPath(context, flags));
+export async function openConfig(context: Context, flags: ConfigFlags): Promise<NightlyConfig> {
+  return await readConfig(configPath(context, flags));
 }
 
 /** Each once, in the order that they were named in; all in the order of the file. @throws NotFoundError */

@@ -20,7 +20,7 @@ export async function seenConfig(context: Context, flags: ConfigFlags): Promise<
   const isNamed = flags.configFile !== undefined || context.configFile !== undefined;
   if (!isNamed && !existsSync(CONFIG_FILE)) return undefined;
   const { openConfig } = await import('./job-config.js');
-  return openConfig(context, flags);
+  return await openConfig(context, flags);
 }
 
 /** Opens the datastore that was named, else the only one of the configuration. */

@@ -3,7 +3,8 @@
 // only the first; each with line and column, what was found and what was expected.
 
 import { isUtf8 } from 'node:buffer';
-import { readFileSync, statSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import type * as z from 'zod';
 import { FailedError, systemErrorCode, UsageError, VmarError } from '../base/errors.js';
 import type { DatastoreConfig, GuestConfig, JobConfig, LogConfig, NightlyConfig, NotifyConfig } from './config.js';
@@ -45,26 +46,27 @@ export function sentence({ place, message }: ConfigProblem): string {
 const MOST_CONFIG_BYTES = 4 << 20;
 
 /**
- * Reads and checks a configuration file.
+ * Reads and checks a configuration file, or what comes through a FIFO.
  * @throws ConfigError for a wrong one, FailedError if it cannot be read
  */
-export function readConfig(file: string): NightlyConfig {
-  return parseConfig(readText(file), file);
+export async function readConfig(file: string): Promise<NightlyConfig> {
+  return parseConfig(await readText(file), file);
 }
 
-function readText(file: string): string {
+/** Not on this thread: whoever waits for the writer of a FIFO can be interrupted. */
+async function readText(file: string): Promise<string> {
   try {
-    const stats = statSync(file);
+    const stats = await stat(file);
     if (!stats.isFile() && !stats.isFIFO()) throw new FailedError('bad-config', 'this is not a file', { object: file });
-    const { size } = stats;
-    if (size > MOST_CONFIG_BYTES) {
-      throw new FailedError('bad-config', 'this is too large for a configuration', {
-        object: file,
-        expected: `at most ${MOST_CONFIG_BYTES} bytes`,
-        found: `${size} bytes`,
-      });
+    if (stats.size > MOST_CONFIG_BYTES) throw tooLarge(file, `${stats.size} bytes`);
+    const parts: Buffer[] = [];
+    let lengthBytes = 0;
+    for await (const part of createReadStream(file)) {
+      parts.push(part);
+      lengthBytes += part.byteLength;
+      if (lengthBytes > MOST_CONFIG_BYTES) throw tooLarge(file, 'more');
     }
-    const bytes = readFileSync(file);
+    const bytes = Buffer.concat(parts);
     if (!isUtf8(bytes)) throw notUtf8(bytes, file);
     return bytes.toString('utf8');
   } catch (error) {
@@ -81,6 +83,14 @@ function readText(file: string): string {
       },
     );
   }
+}
+
+function tooLarge(file: string, found: string): FailedError {
+  return new FailedError('bad-config', 'this is too large for a configuration', {
+    object: file,
+    expected: `at most ${MOST_CONFIG_BYTES} bytes`,
+    found,
+  });
 }
 
 /** At the first line of it that is not. */
@@ -174,7 +184,9 @@ class ConfigReading {
   #check<Schema extends z.ZodType>(schema: Schema, value: unknown, path: ConfigPath): z.output<Schema> | undefined {
     const parsed = schema.safeParse(value);
     if (parsed.success) return parsed.data;
-    for (const issue of parsed.error.issues) this.problems.push(...this.#problemsOf(issue, path));
+    for (const issue of parsed.error.issues) {
+      for (const problem of this.#problemsOf(issue, path)) this.problems.push(problem);
+    }
     return undefined;
   }
 

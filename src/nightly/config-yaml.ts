@@ -2,7 +2,20 @@
 // The text of a configuration as values, and back from a place in the values to a line and column. All scalars are text:
 // what `02:00`, `no` or `0100` means is for the schema to say, not for YAML.
 
-import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseDocument,
+  visit,
+  type YAMLMap,
+} from 'yaml';
 import { FailedError } from '../base/errors.js';
 
 /** From the top: keys of maps, numbers of lists. */
@@ -20,9 +33,19 @@ export interface ConfigProblem {
 /** Its URL and headers are what lets one in; problems go into logs and mails. */
 const SECRET_KEY = 'webhook';
 
+/** More take minutes to follow. */
+const MOST_ALIASES = 10_000;
+
+interface TextProblem {
+  readonly offset: number;
+  readonly message: string;
+}
+
 export class ConfigYaml {
   readonly #document: Document;
   readonly #lines: LineCounter;
+  /** By their keys; a map of thousands is looked into for each of its problems. */
+  readonly #pairs = new Map<YAMLMap, ReadonlyMap<unknown, Pair>>();
 
   private constructor(document: Document, lines: LineCounter) {
     this.#document = document;
@@ -37,25 +60,16 @@ export class ConfigYaml {
       lineCounter: lines,
       prettyErrors: false,
       logLevel: 'error',
+      // It compares each key with all others. See below.
+      uniqueKeys: false,
     });
-    const problems: ConfigProblem[] = [];
-    const wrong = (offset: number | undefined, message: string): void => {
-      const { line, col } = lines.linePos(offset ?? 0);
-      problems.push({ line, column: col, place: '', message });
-    };
-    for (const { code, pos, message } of [...document.errors, ...document.warnings]) {
-      wrong(pos[0], code === 'MULTIPLE_DOCS' ? 'a second document begins here: a configuration is one' : message);
-    }
-    visit(document, {
-      Alias: (_, alias) => {
-        if (alias.resolve(document) !== undefined) return;
-        wrong(alias.range?.[0], `there is no anchor ${JSON.stringify(alias.source)} before this alias`);
-      },
-      Scalar: (key, { value, range }) => {
-        if (String(value).includes('\0')) wrong(range?.[0], 'a NUL character, which no path or command can hold');
-        // Maps of JavaScript would lose it without a word.
-        if (key === 'key' && value === '__proto__') wrong(range?.[0], 'this cannot be a name');
-      },
+    const found = [...document.errors, ...document.warnings].map(({ code, pos, message }) => {
+      const isSecond = code === 'MULTIPLE_DOCS';
+      return { offset: pos[0], message: isSecond ? 'a second document begins here: a configuration is one' : message };
+    });
+    const problems = [...found, ...problemsIn(document)].map(({ offset, message }) => {
+      const { line, col } = lines.linePos(offset);
+      return { line, column: col, place: '', message };
     });
     return { yaml: new ConfigYaml(document, lines), problems };
   }
@@ -95,7 +109,7 @@ export class ConfigYaml {
     let node: unknown = this.#document.contents;
     for (const step of path) {
       if (!isMap(node) && !isSeq(node)) return undefined;
-      node = node.get(step, true);
+      node = isMap(node) ? this.#pairOf(node, step)?.value : node.get(step, true);
     }
     return isNode(node) ? node : undefined;
   }
@@ -116,14 +130,67 @@ export class ConfigYaml {
   #keyOffset(path: ConfigPath, key: string): number {
     const map = this.#nodeAt(path);
     if (!isMap(map)) return 0;
-    for (const pair of map.items) {
-      if (isScalar(pair.key) && String(pair.key.value) === key) return pair.key.range?.[0] ?? 0;
+    const named = this.#pairOf(map, key)?.key;
+    return (isScalar(named) ? named : map).range?.[0] ?? 0;
+  }
+
+  #pairOf(map: YAMLMap, key: string | number): Pair | undefined {
+    let pairs = this.#pairs.get(map);
+    if (pairs === undefined) {
+      // Of a key that stands twice the first.
+      pairs = new Map(map.items.map((pair) => [keyOf(pair), pair] as const).reverse());
+      this.#pairs.set(map, pairs);
     }
-    return map.range?.[0] ?? 0;
+    return pairs.get(String(key));
   }
 
   #position(offset: number): { readonly line: number; readonly column: number } {
     const { line, col } = this.#lines.linePos(offset);
     return { line: Math.max(1, line), column: Math.max(1, col) };
+  }
+}
+
+/** The text of a key; undefined for what is no text, such as the `<<` of a merge. */
+function keyOf({ key }: Pair): string | undefined {
+  return isScalar(key) && typeof key.value === 'string' ? key.value : undefined;
+}
+
+/** What the parser does not tell, in one pass: keys that stand twice, and aliases of nothing. */
+function problemsIn(document: Document): readonly TextProblem[] {
+  const problems: TextProblem[] = [];
+  const anchors = new Set<string>();
+  let aliases = 0;
+  visit(document, (key, node) => {
+    if (isScalar(node))
+      for (const message of scalarProblems(node.value, key)) problems.push({ offset: node.range?.[0] ?? 0, message });
+    if (isMap(node)) for (const problem of keysTwice(node)) problems.push(problem);
+    if (isAlias(node)) {
+      const offset = node.range?.[0] ?? 0;
+      if (++aliases === MOST_ALIASES + 1) problems.push({ offset, message: `more than ${MOST_ALIASES} aliases` });
+      if (anchors.has(node.source)) return;
+      const message = `there is no anchor ${JSON.stringify(node.source)} before this alias`;
+      problems.push({ offset, message });
+    } else if (isNode(node) && node.anchor !== undefined) {
+      anchors.add(node.anchor);
+    }
+  });
+  return problems;
+}
+
+function* scalarProblems(value: unknown, key: unknown): Iterable<string> {
+  if (String(value).includes('\0')) yield 'a NUL character, which no path or command can hold';
+  // Maps of JavaScript would lose it without a word.
+  if (key === 'key' && value === '__proto__') yield 'this cannot be a name';
+}
+
+function* keysTwice(map: YAMLMap): Iterable<TextProblem> {
+  const keys = new Set<string>();
+  for (const pair of map.items) {
+    const key = keyOf(pair);
+    if (key === undefined) continue;
+    if (keys.has(key) && isScalar(pair.key)) {
+      yield { offset: pair.key.range?.[0] ?? 0, message: 'Map keys must be unique' };
+    }
+    keys.add(key);
   }
 }

@@ -7,6 +7,7 @@ export function nearest(text: string, known: Iterable<string>): string | undefin
   // More than a third wrong is another word.
   let least = Math.max(1, Math.floor(text.length / 3)) + 1;
   for (const word of known) {
+    if (Math.abs(word.length - text.length) >= least) continue;
     const distance = editDistance(text.toLowerCase(), word.toLowerCase());
     if (distance >= least) continue;
     least = distance;

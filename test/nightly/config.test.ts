@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { FailedError } from '#vmar/src/base/errors.js';
 import { ConfigError, parseConfig, readConfig } from '#vmar/src/nightly/config-file.js';
+import { ConfigYaml } from '#vmar/src/nightly/config-yaml.js';
 
 const WHOLE = `
 datastores:
@@ -356,19 +357,47 @@ describe('what is wrong is told with line, column, what was found and what expec
     expect(() => parseConfig(`${levels.join('\n')}\n`, 'c.yaml')).toThrow(FailedError);
   });
 
-  it('and what is no text is told by its line', () => {
+  it('and what is no text is told by its line', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'vmar-config-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const file = join(directory, 'c.yaml');
     writeFileSync(file, Buffer.from(`${HEAD}jobs: {}\n# gr\xf6\xdfe\n`, 'latin1'));
-    expect(() => readConfig(file)).toThrow(
-      expect.objectContaining({ problems: [{ line: 4, column: 1, place: '', message: 'this line is not UTF-8' }] }),
-    );
+    await expect(readConfig(file)).rejects.toMatchObject({
+      problems: [{ line: 4, column: 1, place: '', message: 'this line is not UTF-8' }],
+    });
   });
 
-  it('a file that is not there is told as such', () => {
-    expect(() => readConfig('/nowhere/vmar.yaml')).toThrow(
-      expect.objectContaining({ code: 'config-unreadable', object: '/nowhere/vmar.yaml' }),
+  it('and more of them than can be followed soon', () => {
+    const lines = Array.from({ length: 10_001 }, (_, n) => `k${n}: *a`);
+    const { problems } = ConfigYaml.parse(`k: &a x\n${lines.join('\n')}\n`);
+    expect(problems).toEqual([{ line: 10_002, column: 9, place: '', message: 'more than 10000 aliases' }]);
+  });
+
+  it('a file that is not there is told as such', async () => {
+    await expect(readConfig('/nowhere/vmar.yaml')).rejects.toMatchObject({
+      ...{ code: 'config-unreadable', object: '/nowhere/vmar.yaml' },
+    });
+  });
+
+  it('tens of thousands of mistakes are all found, each in its place', () => {
+    // Where each is compared with all others this takes minutes.
+    const count = 20_000;
+    const unknown = Array.from({ length: count }, (_, n) => `k${n}: 1`);
+    const guests = Array.from({ length: count }, (_, n) => `  g${n}: {disks: {a: relative}}`);
+    const text = `datastores: {main: /x}\njobs: {n: {guests: all, datastore: main}}\n${unknown.join('\n')}\n`;
+    const places = (more: string): string[] => {
+      try {
+        parseConfig(more, 'c.yaml');
+      } catch (error) {
+        if (error instanceof ConfigError) return error.problems.map(({ line, place }) => `${line} ${place}`);
+        throw error;
+      }
+      return [];
+    };
+    expect(places(text)).toEqual(unknown.map((_, n) => `${n + 3} k${n}`));
+    const wrong = places(
+      `datastores: {main: /x}\njobs: {n: {guests: all, datastore: main}}\nguests:\n${guests.join('\n')}\n`,
     );
+    expect(wrong).toEqual(guests.map((_, n) => `${n + 4} guests.g${n}.disks.a`));
   });
 });

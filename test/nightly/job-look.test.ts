@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // job check, list and history, and a configuration that is wrong, on the command line.
 
-import { chmodSync, existsSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, closeSync, constants, existsSync, openSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Nights } from './nights.js';
 
@@ -66,6 +68,26 @@ ${config}:7:28: jobs.m.datastore: expected a name: letters, digits, ".", "_" and
     expect(error).toMatchObject({ code: 'bad-config', exit: 2, object: `${config}:4:3` });
     expect(error.message).toContain('and 2 more');
   });
+});
+
+it('a configuration through a FIFO is waited for, and the waiting can be interrupted', async () => {
+  const fifo = night.bench.path('fifo');
+  spawnSync('mkfifo', [fifo]);
+  const { child, finished } = night.bench.start(['--json', 'job', 'list', '--config-file', fifo]);
+  // It can be opened so once somebody reads it.
+  let writer: number | undefined;
+  for (let n = 0; writer === undefined && n < 600; n++) {
+    try {
+      writer = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch {
+      await delay(50);
+    }
+  }
+  child.kill('SIGINT');
+  const ended = finished.then(({ status }) => status);
+  // Else it would end with the file, and not by the signal.
+  expect(await Promise.race([ended, delay(20_000).then(() => 'still waiting')])).toBe(130);
+  closeSync(writer!);
 });
 
 describe('job run', () => {

@@ -16,7 +16,7 @@ export async function run(context: Context, _args: undefined, flags: ConfigFlags
   const file = configPath(context, flags);
   let config: NightlyConfig;
   try {
-    config = readConfig(file);
+    config = await readConfig(file);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     tellConfig(context, file, error.problems);

@@ -41,7 +41,7 @@ export async function run(context: Context, names: readonly string[], flags: Job
 /** Jobs are what a configuration says: it goes before VMAR_DATASTORE, which serves where there is none. */
 async function historyConfig(context: Context, flags: ConfigFlags): Promise<NightlyConfig | undefined> {
   const config = await seenConfig(context, flags);
-  return config === undefined && context.datastoreDirectory === undefined ? openConfig(context, flags) : config;
+  return config === undefined && context.datastoreDirectory === undefined ? await openConfig(context, flags) : config;
 }
 
 function asText(context: Context, runs: readonly SeenReport[], withGuests: boolean): string {

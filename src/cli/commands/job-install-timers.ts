@@ -29,7 +29,7 @@ export async function run(context: Context, _args: undefined, flags: TimersFlags
   const isUninstall = flags.uninstall === true;
   const isDryRun = flags.dryRun === true;
   // What is taken out needs no configuration any more.
-  const config = isUninstall ? undefined : readConfig(file);
+  const config = isUninstall ? undefined : await readConfig(file);
   const jobs = config === undefined ? [] : unitsOf(context, config, isUser);
   if (isUser && flags.directory === undefined && !isDryRun) await mkdir(directory, { recursive: true });
   const plan = await planTimers(

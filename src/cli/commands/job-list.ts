@@ -22,7 +22,7 @@ interface Listed {
 const MOST_READ = 2000;
 
 export async function run(context: Context, _args: undefined, flags: ConfigFlags): Promise<ExitStatus> {
-  const config = openConfig(context, flags);
+  const config = await openConfig(context, flags);
   const jobs = await listJobs(context, config);
   context.output.result(
     () => ({ file: config.file, jobs: jobs.map((listed) => asDocument(listed)) }),

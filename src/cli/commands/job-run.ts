@@ -25,7 +25,7 @@ export interface JobRunFlags extends ConfigFlags {
 }
 
 export async function run(context: Context, names: readonly string[], flags: JobRunFlags): Promise<ExitStatus> {
-  const config = openConfig(context, flags);
+  const config = await openConfig(context, flags);
   const jobs = chooseJobs(config, names, flags.all === true);
   const logging = openLog(parseLog(flags.log, config));
   const stop = new AbortController();
