@@ -2,7 +2,16 @@
 // Restored disks are their images, bit for bit; and what a restore refuses.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Bench } from './bench.js';
@@ -257,5 +266,30 @@ describe('a restore of what is damaged', () => {
     expect(readFileSync(bench.path('bad', 'drive-scsi1.raw')).equals(image)).toBe(true);
     same('bad/drive-scsi0.raw', 'a.raw');
     writeFileSync(largest, whole);
+  });
+
+  it('tells the first of many ranges one by one, and all of them in its document', async () => {
+    const files = (): string[] => {
+      const names = readdirSync(bench.path('store', 'packs'), { recursive: true, encoding: 'utf8' });
+      return names.map((name) => bench.path('store', 'packs', name)).filter((path) => statSync(path).isFile());
+    };
+    const every = (step: number) =>
+      Array.from({ length: 60 / step }, (_, at) => ({ at: at * step * CLUSTER, bytes: noise(1) }));
+    const before = new Set(files());
+    makeImage(bench.path('many.raw'), 60 * CLUSTER, every(2));
+    await bench.json(['backup', '60', '--disk', 'd=many.raw']);
+    const lost = files().filter((path) => !before.has(path));
+    const image = readFileSync(bench.path('many.raw'));
+    for (let at = CLUSTER; at < image.byteLength; at += 2 * CLUSTER) image.set(noise(1), at);
+    writeFileSync(bench.path('many.raw'), image);
+    await bench.json(['backup', '60', '--disk', 'd=many.raw']);
+    for (const path of lost) rmSync(path);
+
+    const { status, json, stderr } = await bench.run(['--json', 'restore', '60', '--to', 'many', '--allow-damaged']);
+    expect(status).toBe(3);
+    expect(json().damaged).toHaveLength(30);
+    const told = stderr.split('\n').filter((line) => line.includes('damaged:'));
+    expect(told).toHaveLength(21);
+    expect(told.at(-1)).toContain('10 more ranges, 640 KiB in all');
   });
 });
