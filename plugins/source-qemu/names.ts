@@ -12,7 +12,7 @@ const PREFIX = 'vmar-';
 export const RUN_NODE = `${PREFIX}run`;
 
 /** QEMU allows 31 characters. */
-export type Role = 'fleece' | 'cbw' | 'size' | 'access' | 'mark' | 'export';
+export type Role = 'fleece' | 'cbw' | 'size' | 'access' | 'mark' | 'export' | 'visit';
 
 const LETTER: Readonly<Record<Role, string>> = {
   fleece: 'f',
@@ -21,6 +21,8 @@ const LETTER: Readonly<Record<Role, string>> = {
   access: 'a',
   mark: 'm',
   export: 'e',
+  /** An export by the NBD server of another program. */
+  visit: 'v',
 };
 
 /** The names of one run: "vmar-GUESTHASH-RUN-c0". */

@@ -27,6 +27,7 @@ import { notPossible } from './fitness.js';
 import { GranuleDevice, isSnapshotSound } from './granule-device.js';
 import { insertionSteps } from './insertion.js';
 import { RUN_NODE, RunNames } from './names.js';
+import { findNbdServer } from './nbd-server.js';
 import { type Owner, ownerOf, RunDirectory } from './run-directory.js';
 import { SnapshotDevice } from './snapshot-device.js';
 import type { ExportDevice, QemuHost, QemuOptions } from './source-qemu.js';
@@ -58,6 +59,13 @@ export async function takeSnapshot(
   }
 }
 
+/** The NBD server that exports the snapshot. */
+interface Server {
+  readonly socketPath: string;
+  /** We started it. */
+  readonly isOurs: boolean;
+}
+
 class Snapshot {
   readonly #host: QemuHost;
   readonly #options: QemuOptions;
@@ -69,7 +77,7 @@ class Snapshot {
   #fleeces: readonly number[] | undefined;
   /** We are the run that RUN_NODE stands for: what is there is ours to take away. */
   #isInside = false;
-  #hasServer = false;
+  #server: Server | undefined;
   #bitmaps: readonly DiskBitmaps[] = [];
   #devices: ExportDevice[] = [];
 
@@ -176,14 +184,16 @@ class Snapshot {
       await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file, discard: 'unmap' });
     }
     // After the snapshot nodes: who finds these knows that the server may be ours.
-    await this.#startServer(monitor);
+    const server = await this.#startServer(monitor);
+    this.#server = server;
+    const role = server.isOurs ? 'export' : 'visit';
     for (const [at, { node }] of this.#disks.entries()) {
       const previous = this.#bitmaps[at]?.previous;
       await monitor.execute('block-export-add', {
         type: 'nbd',
-        id: this.#names.of('export', at),
+        id: this.#names.of(role, at),
         'node-name': this.#names.of('access', at),
-        name: `disk${at}`,
+        name: this.#names.of('export', at),
         // For discards: see SnapshotDisk.device.
         writable: true,
         ...(previous === undefined ? {} : { bitmaps: [{ node: node.nodeName, name: previous }] }),
@@ -191,14 +201,19 @@ class Snapshot {
     }
   }
 
-  async #startServer(monitor: Monitor): Promise<void> {
-    const addr = { type: 'unix' as const, data: { path: this.#need.socketPath } };
+  /** Or goes in with one that is there. */
+  async #startServer(monitor: Monitor): Promise<Server> {
+    const { socketPath } = this.#need;
     const connections = CONNECTIONS_PER_DISK * this.#disks.length;
     try {
+      const addr = { type: 'unix', data: { path: socketPath } } as const;
       await monitor.execute('nbd-server-start', { addr, 'max-connections': connections });
-      this.#hasServer = true;
+      return { socketPath, isOurs: true };
     } catch (error) {
       if (!(error instanceof FailedError && /already running/i.test(error.message))) throw error;
+      const { address } = this.#options;
+      const found = address.kind === 'socket' ? await findNbdServer(monitor, address.path) : undefined;
+      if (found !== undefined) return { socketPath: found, isOurs: false };
       throw new BusyError('nbd-in-use', "QEMU's NBD server is in use by another program, and it has only one", {
         object: monitor.name,
         advice: 'Wait for the other backup or migration to end, or stop it with nbd-server-stop.',
@@ -211,7 +226,7 @@ class Snapshot {
     const { signal, bitmaps } = this.#wish;
     const bitmap = plan?.disk.previous;
     const device = await this.#host.openExport(
-      `nbd+unix:///disk${at}?socket=${encodeURIComponent(this.#need.socketPath)}`,
+      `nbd+unix:///${this.#names.of('export', at)}?socket=${encodeURIComponent(this.#server!.socketPath)}`,
       {
         name: `${name} of ${this.#options.guest}`,
         ...(bitmap === undefined ? {} : { bitmap }),
@@ -262,7 +277,7 @@ class Snapshot {
       const { bitmaps } = this.#wish;
       if (bitmaps !== undefined) await endBitmaps(monitor, this.#bitmaps, bitmaps.name, outcome);
     };
-    await sweep(monitor, { stopServer: this.#hasServer, beforeLeaving });
+    await sweep(monitor, { stopServer: this.#server?.isOurs === true, beforeLeaving });
     this.#isInside = false;
   }
 

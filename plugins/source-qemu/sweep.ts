@@ -38,7 +38,7 @@ async function letRun(monitor: Monitor): Promise<void> {
 }
 
 export interface SweepOptions {
-  /** QEMU's NBD server is ours; it is stopped unless others export through it. */
+  /** QEMU's NBD server is ours, as far as is known; it is stopped unless others export through it. */
   readonly stopServer: boolean;
   readonly beforeLeaving?: () => Promise<void>;
 }
@@ -54,7 +54,7 @@ export async function sweep(monitor: Monitor, { stopServer, beforeLeaving }: Swe
     if (!shuttingDown) await monitor.execute('block-export-del', { id, mode: 'hard' });
   }
   await untilExportsAreGone(monitor);
-  const others = exports.some(({ id, type }) => type === 'nbd' && !isOurs(id));
+  const others = exports.some(({ id, type }) => type === 'nbd' && (!isOurs(id) || hasRole(id, 'visit')));
   if (stopServer && !others) await tolerant(monitor, { execute: 'nbd-server-stop', arguments: {} });
   const nodes = await monitor.execute('query-named-block-nodes', { flat: true });
   const names = nodes.map(({ nodeName }) => nodeName).filter(isOurs);

@@ -154,7 +154,7 @@ describe.skipIf(!haveStorageDaemon('failing backups of running guests'))('a back
     await expectNothingLeft([]);
   });
 
-  it("does not take over QEMU's NBD server", async () => {
+  it("goes in with QEMU's NBD server, and leaves it to whom it belongs", async () => {
     const client = await QmpClient.open(daemon.qmp);
     const path = join(bench.directory, 'others-nbd');
     await client.execute('nbd-server-start', { addr: { type: 'unix', data: { path } } });
@@ -162,12 +162,31 @@ describe.skipIf(!haveStorageDaemon('failing backups of running guests'))('a back
     const others = { type: 'nbd', id: 'others', 'node-name': 'n', name: 'others', writable: false } as const;
     await client.execute('block-export-add', others);
     await client.close();
-    expect(await bench.error(words())).toMatchObject({ exit: 5, code: 'nbd-in-use' });
+    await expectGood();
     expect((await guestState(daemon.qmp)).exports).toEqual(['fuse-a', 'others']);
     const again = await QmpClient.open(daemon.qmp);
     await again.execute('block-export-del', { id: 'others', mode: 'hard' });
     await again.close();
-    // The server is still not ours.
+    // The server is still not ours, though nobody else exports through it; not even when a killed run is cleared up.
+    const { child, finished } = bench.start([...words(), '--speed', '1MiB']);
+    await untilInserted();
+    child.kill('SIGKILL');
+    await finished;
+    await expectGood();
+    const last = await QmpClient.open(daemon.qmp);
+    await expect(last.execute('nbd-server-start', { addr: { type: 'unix', data: { path } } })).rejects.toThrow(
+      /already running/,
+    );
+    await last.close();
+  });
+
+  it("does not guess where QEMU's NBD server listens", async () => {
+    const client = await QmpClient.open(daemon.qmp);
+    await client.execute('nbd-server-start', {
+      addr: { type: 'inet', data: { host: '127.0.0.1', port: '0' } },
+    } as never);
+    await client.close();
     expect(await bench.error(words())).toMatchObject({ exit: 5, code: 'nbd-in-use' });
+    expect((await guestState(daemon.qmp)).exports).toEqual(['fuse-a']);
   });
 });

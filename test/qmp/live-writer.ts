@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
 // A guest that writes all the time, and knows what its disks held after each of its writes.
 
-import { type FileHandle, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Random, seededRandom } from '../base/random.js';
 
 const BLOCK = 4096;
+
+/** A disk to be written to. */
+export interface Target {
+  write(bytes: Buffer, from: number, lengthBytes: number, at: number): Promise<unknown>;
+  close(): Promise<void>;
+}
 
 interface Written {
   readonly disk: number;
@@ -21,7 +27,7 @@ export class LiveWriter {
   readonly #random: Random;
   readonly #sizes: readonly number[];
   readonly #log: Written[] = [];
-  #files: FileHandle[] = [];
+  #files: readonly Target[] = [];
   #running: Promise<void> | undefined;
   #stop = false;
   /** Write as fast as it goes. */
@@ -38,8 +44,13 @@ export class LiveWriter {
   }
 
   async start(mounts: Iterable<string>): Promise<void> {
-    this.#files = [];
-    for (const mount of mounts) this.#files.push(await open(mount, 'r+'));
+    const files: Target[] = [];
+    for (const mount of mounts) files.push(await open(mount, 'r+'));
+    this.startOn(files);
+  }
+
+  startOn(targets: readonly Target[]): void {
+    this.#files = targets;
     this.#stop = false;
     this.#running = this.#run();
     this.#running.catch(() => {});
