@@ -77,6 +77,7 @@ export class ChunkSearch {
       await this.#lookAround(error);
       if (!isVague(error)) throw error;
     }
+    this.#source.doubt?.();
     try {
       return await attempt();
     } catch (error) {

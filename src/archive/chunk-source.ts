@@ -40,6 +40,8 @@ export interface ChunkSource {
    * @throws InterruptedError once `endSearch` was called
    */
   locateAll(id: Uint8Array, next?: LikelyNext): Promise<ChunkPlaces>;
+  /** Has `locateAll` look anew for what it remembers, unless that was looked for after a doubt already. */
+  doubt?(): void;
   /** Ends a search that is under way, and lets none begin: what is read is wanted no more. */
   endSearch?(): void;
   /** Says that a frame was found damaged where its container's own table has it. */

@@ -29,6 +29,8 @@ export class DatastoreChunks implements SearchedSource {
   readonly damage: KnownDamage;
   readonly #notes: DamageNotes | undefined;
   readonly #search: JointSearch;
+  /** Packs that went away between their listing and their opening. */
+  #vanished = 0;
 
   private constructor(store: Datastore, index: ChunkIndex, damage: KnownDamage, notes: DamageNotes | undefined) {
     this.#store = store;
@@ -39,6 +41,8 @@ export class DatastoreChunks implements SearchedSource {
     this.index = index;
     this.#search = new JointSearch(this, {
       found: async (id, places) => await this.#found(id, places),
+      checkReachable: async () => await this.checkReachable(),
+      vanished: () => this.#vanished,
       onLong: (chunks) => this.#tellSearch(chunks),
     });
   }
@@ -107,7 +111,8 @@ export class DatastoreChunks implements SearchedSource {
         if (!(error instanceof VmarError)) throw error;
         container = error;
       }
-      if (!(container instanceof NotFoundError)) yield container;
+      if (container instanceof NotFoundError) this.#vanished++;
+      else yield container;
     }
   }
 
@@ -202,6 +207,9 @@ export class DatastoreChunks implements SearchedSource {
 
   openAgain(): void {
     this.packs.closeAll();
+  }
+
+  doubt(): void {
     this.#search.doubt();
   }
 

@@ -3,6 +3,9 @@
 // through all packs, with those that are likely to be asked for next; what came of it is remembered for a while. A lost
 // pack has tens of thousands of chunks, and a datastore thousands of packs.
 //
+// What was found is remembered only if the datastore was there before the pass and after it, and nothing of it went away in
+// between: a mount that is gone for a moment looks like lost packs.
+//
 // A pass lets others run every few milliseconds: who reads what is not lost need not wait for it.
 
 import { type Clock, REAL_CLOCK } from '../base/clock.js';
@@ -36,6 +39,10 @@ interface Wish {
 export interface SearchHooks {
   /** A chunk was found: gives its places in the order in which they are to be tried. */
   readonly found: (id: Uint8Array, places: ChunkPlaces) => Promise<ChunkPlaces>;
+  /** Before a pass and after it. @throws if the datastore is away: then the pass tells nothing */
+  readonly checkReachable: () => Promise<void>;
+  /** How many containers went away so far between their listing and their opening. */
+  readonly vanished: () => number;
   /** The first pass that takes long is under way, for so many chunks. */
   readonly onLong: (chunks: number) => void;
 }
@@ -54,7 +61,7 @@ export class JointSearch {
   #unopened: readonly VmarError[] = [];
   #believedUntil = Number.NEGATIVE_INFINITY;
   #lastMillis = 0;
-  /** Whether files were opened anew before what is remembered was found; and whether they were since. */
+  /** Whether what is remembered was found after a doubt; and whether there was one since. */
   #isSure = false;
   #isDoubted = false;
   /** How often all was forgotten. */
@@ -86,10 +93,7 @@ export class JointSearch {
     });
   }
 
-  /**
-   * Files are opened anew, since they may be dead; then so may be what was found by them. But once is enough: what is
-   * found after that is believed.
-   */
+  /** What was found may be wrong, and is looked for once more. But once is enough: what is found then is believed. */
   doubt(): void {
     if (this.#isSure || this.#isDoubted) return;
     this.forget();
@@ -172,8 +176,12 @@ export class JointSearch {
 
   async #lookFor(ids: ReadonlyMap<string, Uint8Array>): Promise<void> {
     const start = this.#clock.monotonicMillis();
+    await this.#hooks.checkReachable();
     const before = this.#forgotten;
+    const vanished = this.#hooks.vanished();
     const { pass, unopened } = await this.#goThrough(ids);
+    await this.#hooks.checkReachable();
+    if (this.#hooks.vanished() !== vanished) this.forget();
     if (this.#found.size + pass.found.size > MOST_FOUND || this.#nowhere.count + ids.size > MOST_NOWHERE) this.#clear();
     this.#unopened = unopened;
     for (const [key, id] of ids) {

@@ -2,12 +2,13 @@
 // Readers of a backup that lost whole packs: whatever they miss is looked for in one pass through the packs, which can be
 // ended, and which nobody waits for who reads something else.
 
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openBackupDisk } from '#vmar/src/archive/backup-disk.js';
 import { DatastoreChunks } from '#vmar/src/archive/datastore-chunks.js';
+import { JointSearch } from '#vmar/src/archive/joint-search.js';
 import { type OpenBackup, openBackup } from '#vmar/src/archive/open-backup.js';
 import { type RestoreBackupOptions, restoreBackup } from '#vmar/src/archive/restore.js';
 import { MemoryDevice } from '#vmar/src/block/memory-device.js';
@@ -175,6 +176,66 @@ describe('a search through all packs', () => {
       expect(await lost).toContain('the backup is damaged here');
       await disk.close();
     });
+  });
+
+  it('in which the datastore looked empty for a moment takes nothing for lost, however often that happens', async () => {
+    const world = await worldOfHalves();
+    const { containers } = DatastoreChunks.prototype;
+    vi.spyOn(DatastoreChunks.prototype, 'locate').mockReturnValue(undefined);
+    let isEmpty = true;
+    vi.spyOn(DatastoreChunks.prototype, 'containers').mockImplementation(async function* (this: DatastoreChunks) {
+      if (!isEmpty) yield* containers.call(this);
+      isEmpty = false;
+    });
+    await withBackup(world, async (backup) => {
+      const disk = await openBackupDisk(backup, 'd', { readAhead: false });
+      for (let round = 0; round < 4; round++) {
+        const into = Buffer.alloc(CLUSTER);
+        await disk.read(round * CLUSTER, into);
+        expect(into.equals(content.subarray(round * CLUSTER, (round + 1) * CLUSTER))).toBe(true);
+        isEmpty = true;
+        renameSync(world.root, `${world.root}.away`);
+        await expect(backup.source.checkReachable()).rejects.toMatchObject({ code: 'store-unreachable' });
+        renameSync(`${world.root}.away`, world.root);
+      }
+      await disk.close();
+    });
+  });
+
+  it('in which packs went away is believed by nobody', async () => {
+    const passes: number[] = [];
+    let vanished = 0;
+    const hooks = { found: vi.fn(), checkReachable: async () => {}, vanished: () => vanished, onLong: vi.fn() };
+    const source = {
+      containers: async function* () {
+        passes.push(vanished);
+        if (passes.length === 1) vanished++;
+        yield* [];
+      },
+    };
+    const search = new JointSearch(source, hooks);
+    const id = new Uint8Array(32).fill(3);
+    for (let round = 0; round < 3; round++) expect((await search.find(id)).places).toEqual([]);
+    expect(passes).toEqual([0, 1]);
+    search.doubt();
+    for (let round = 0; round < 3; round++) await search.find(id);
+    search.doubt();
+    await search.find(id);
+    expect(passes).toHaveLength(3);
+  });
+
+  it('in a datastore that is away fails, and is no answer', async () => {
+    const isAway = new Error('away');
+    const hooks = { found: vi.fn(), checkReachable: vi.fn(), vanished: () => 0, onLong: vi.fn() };
+    hooks.checkReachable.mockResolvedValueOnce(undefined).mockRejectedValueOnce(isAway).mockResolvedValue(undefined);
+    const containers = vi.fn(async function* () {
+      yield* [];
+    });
+    const search = new JointSearch({ containers }, hooks);
+    const id = new Uint8Array(32).fill(3);
+    await expect(search.find(id)).rejects.toBe(isAway);
+    expect((await search.find(id)).places).toEqual([]);
+    expect(containers).toHaveBeenCalledTimes(2);
   });
 
   it('ends when the restore is interrupted', async () => {
