@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QmpClient } from '#vmar/src/qmp/qmp-client.js';
 import { Bench } from '../cli/bench.js';
 import { type GuestState, guestState } from './guest-state.js';
-import { LiveWriter, lastWrite } from './live-writer.js';
+import { LiveWriter } from './live-writer.js';
 import { haveStorageDaemon, type StorageDaemon, startStorageDaemon } from './storage-daemon.js';
 
 const MIB = 1 << 20;
@@ -54,12 +54,10 @@ describe.skipIf(!haveStorageDaemon('backups of running guests'))('vmar backup --
   }
 
   async function expectMoment(backup: string, least: number, most: number): Promise<void> {
-    const disks = await restored(backup);
-    const moment = lastWrite(disks);
+    const moment = writer.momentOf(await restored(backup));
     console.log(`seed ${SEED}: ${backup} shows the disks after write ${moment}, begun after ${least}`);
     expect(moment).toBeGreaterThanOrEqual(least);
     expect(moment).toBeLessThanOrEqual(most + 1);
-    for (const [at, content] of writer.contents(moment).entries()) expect(disks[at]!.equals(content)).toBe(true);
   }
 
   it.each(Array.from({ length: RUNS }, (_, run) => run))('shows one moment of all disks, run %i', async (run) => {

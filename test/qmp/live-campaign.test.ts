@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { seededRandom } from '../base/random.js';
 import { Bench } from '../cli/bench.js';
 import { guestState } from './guest-state.js';
-import { LiveWriter, lastWrite } from './live-writer.js';
+import { LiveWriter } from './live-writer.js';
 import { haveStorageDaemon, type StorageDaemon, startStorageDaemon } from './storage-daemon.js';
 
 const MIB = 1 << 20;
@@ -105,15 +105,14 @@ describe.skipIf(!haveStorageDaemon('the campaign of live backups'))(`${RUNS} bac
       rmSync(bench.path('out'), { recursive: true, force: true });
       await bench.json(['restore', result.backup, '--to', 'out']);
       const found = SIZES.map((_, at) => readFileSync(bench.path('out', `d${at}.raw`)));
-      const moment = lastWrite(found);
+      const moment = writer.momentOf(found);
       expect(moment).toBeGreaterThanOrEqual(least);
       expect(moment).toBeLessThanOrEqual(most);
-      for (const [at, content] of writer.contents(moment).entries()) expect(found[at]!.equals(content)).toBe(true);
       const { nodes, bitmaps } = await guestState(daemon.qmp);
       expect(nodes.filter((name) => name.startsWith('vmar-'))).toEqual([]);
       expect(bitmaps).toEqual(['d0-image true', 'd1-image true']);
       expect(readdirSync(bench.path('fleece'))).toEqual([]);
     },
-    180_000,
+    400_000,
   );
 });

@@ -91,6 +91,15 @@ export class LiveWriter {
     }
     return disks;
   }
+
+  /** After which write the disks were like these. @throws Error if they never were */
+  momentOf(disks: readonly Buffer[]): number {
+    const moment = lastWrite(disks);
+    for (const [at, content] of this.contents(moment).entries()) {
+      if (!disks[at]!.equals(content)) throw new Error(`disk ${at} is not as it was after write ${moment}`);
+    }
+    return moment;
+  }
 }
 
 function stamped(number: number, lengthBytes: number): Buffer {
@@ -100,7 +109,7 @@ function stamped(number: number, lengthBytes: number): Buffer {
 }
 
 /** The last write that is seen in any of the disks. */
-export function lastWrite(disks: readonly Buffer[]): number {
+function lastWrite(disks: readonly Buffer[]): number {
   let last = 0;
   for (const disk of disks) {
     for (let at = 0; at < disk.length; at += BLOCK) last = Math.max(last, Number(disk.readBigUInt64LE(at)));
