@@ -79,6 +79,7 @@ class RoomyFile implements StoreFile {
   readonly #below: StoreFile;
   readonly #check: () => void;
   #unchecked = 0;
+  #isLarge = false;
   #refusal: unknown;
 
   constructor(below: StoreFile, check: () => void) {
@@ -94,6 +95,7 @@ class RoomyFile implements StoreFile {
     for (const { byteLength } of buffers) this.#unchecked += byteLength;
     if (this.#unchecked >= LOOK_BYTES) {
       this.#unchecked = 0;
+      this.#isLarge = true;
       this.#look();
     }
     if (this.#refusal !== undefined) throw this.#refusal;
@@ -108,9 +110,12 @@ class RoomyFile implements StoreFile {
     }
   }
 
+  /** What was written may have waited in memory until now, when others have long taken the room. */
   async fsync(): Promise<void> {
     if (this.#refusal !== undefined) throw this.#refusal;
     await this.#below.fsync();
+    if (this.#isLarge) this.#look();
+    if (this.#refusal !== undefined) throw this.#refusal;
   }
 
   async close(): Promise<void> {
